@@ -1,0 +1,80 @@
+package secret
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// KeySize is the size in bytes of the server's own keys.
+const KeySize = 32
+
+// LoadOrCreateKey returns the 32-byte key kept in hex in a file, making the
+// file (mode 0600, its folder 0700) if there is none. Any number of processes
+// may start at once: the key is written to a file of its own and linked into
+// place, so exactly one wins and all return the winner's key. A file that
+// others may read or write, or that does not hold a key, is an error.
+func LoadOrCreateKey(path string) ([]byte, error) {
+	key, err := loadKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	fresh := make([]byte, KeySize)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".key-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.WriteString(hex.EncodeToString(fresh) + "\n")
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return nil, err
+	}
+	// Link fails if the name exists: unlike a rename it cannot replace a key
+	// that another process made in the meantime.
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return loadKey(path)
+}
+
+// ParseKey reads a key given as a setting: 64 hexadecimal digits.
+func ParseKey(t Text) ([]byte, error) {
+	key, err := hex.DecodeString(strings.TrimSpace(t.Reveal()))
+	if err != nil || len(key) != KeySize {
+		return nil, fmt.Errorf("want %d hexadecimal digits", 2*KeySize)
+	}
+	return key, nil
+}
+
+func loadKey(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the path comes from the operator's configuration
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return nil, fmt.Errorf("%s is open to others (mode %04o); want 0600", path, perm)
+	}
+	buf := make([]byte, 2*KeySize+2)
+	n, _ := f.Read(buf)
+	key, err := ParseKey(NewText(string(buf[:n])))
+	if err != nil {
+		return nil, fmt.Errorf("%s does not hold a key: %w", path, err)
+	}
+	return key, nil
+}
