@@ -1,0 +1,215 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vault-mcp/secret"
+)
+
+// checks are the rules beyond kind and bounds, by the name in the check tag.
+// Each gets the decoded value and says what is wanted instead. The packages
+// that use a setting have the last word; the rules here catch the mistakes that
+// people make while they can still be told so by name.
+var checks = map[string]func(value any) error{
+	"base-url":      text(isBaseURL),
+	"public-url":    text(isPublicURL),
+	"path":          text(isPath),
+	"path-or-empty": text(func(s string) error { return unlessEmpty(s, isPath) }),
+	"host":          text(isHost),
+	"host-or-empty": text(func(s string) error { return unlessEmpty(s, isHost) }),
+	"file":          text(func(s string) error { return unlessEmpty(s, isFile) }),
+	"folder":        text(func(s string) error { return unlessEmpty(s, isFolder) }),
+	"subject":       text(isSubject),
+	"header":        text(func(s string) error { return unlessEmpty(s, isHeader) }),
+	"key":           text(func(s string) error { return unlessEmpty(s, isKey) }),
+	"json-object":   text(func(s string) error { return unlessEmpty(s, isObject) }),
+	"hosts":         each(isHostPort),
+	"origins":       each(isOrigin),
+	"tools":         each(isTool),
+	"grants":        areGrants,
+}
+
+// validate applies the check of a setting to its value.
+func validate(s setting, value reflect.Value) error {
+	if s.check == "" {
+		return nil
+	}
+	return checks[s.check](value.Interface())
+}
+
+// text makes a check of texts, secret or not.
+func text(rule func(string) error) func(any) error {
+	return func(value any) error {
+		if t, ok := value.(secret.Text); ok {
+			return rule(t.Reveal())
+		}
+		return rule(value.(string))
+	}
+}
+
+// each makes a check of lists.
+func each(rule func(string) error) func(any) error {
+	return func(value any) error {
+		for _, item := range value.([]string) {
+			if err := rule(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func unlessEmpty(s string, rule func(string) error) error {
+	if s == "" {
+		return nil
+	}
+	return rule(s)
+}
+
+// httpURL parses an http or https URL with a host and nothing that a base
+// address has no use for.
+func httpURL(s string) (*url.URL, bool) {
+	u, err := url.Parse(s)
+	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Opaque == "" && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery && !strings.Contains(s, "#")
+	return u, ok
+}
+
+func isBaseURL(s string) error {
+	if u, ok := httpURL(s); !ok || u.Path != "" && u.Path != "/" {
+		return errors.New("want an http or https URL of scheme, host and port only")
+	}
+	return nil
+}
+
+func isPublicURL(s string) error {
+	if _, ok := httpURL(s); s != "" && !ok {
+		return errors.New("want an http or https URL without user, query and fragment")
+	}
+	return nil
+}
+
+// segment is one part of a path, as the grammar of paths has it.
+var segment = regexp.MustCompile(`^[A-Za-z0-9._@=-]{1,128}$`)
+
+// isPath takes a path with or without slashes around it.
+func isPath(s string) error {
+	for _, part := range strings.Split(strings.Trim(s, "/"), "/") {
+		if !segment.MatchString(part) || part == "." || part == ".." {
+			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, none of its parts being . or ..")
+		}
+	}
+	return nil
+}
+
+var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$`)
+
+func isHost(s string) error {
+	if net.ParseIP(s) == nil && !hostname.MatchString(s) {
+		return errors.New("want an IP address or a host name, without port")
+	}
+	return nil
+}
+
+// isHostPort takes what can stand in a Host header: a name or address with or
+// without a port, IPv6 in brackets.
+func isHostPort(s string) error {
+	host := s
+	if h, port, err := net.SplitHostPort(s); err == nil && port != "" && strings.Trim(port, "0123456789") == "" {
+		host = h
+	} else if inner, ok := strings.CutPrefix(s, "["); ok {
+		host = strings.TrimSuffix(inner, "]")
+	}
+	bracketed := strings.HasPrefix(s, "[")
+	if isHost(host) != nil || strings.Contains(host, ":") != bracketed {
+		return errors.New("want host names or addresses, each with or without a port (IPv6 in brackets), and no *")
+	}
+	return nil
+}
+
+func isOrigin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != s || isHostPort(u.Host) != nil {
+		return errors.New("want origins, each a scheme and a host with or without a port, like https://app.example, and no *")
+	}
+	return nil
+}
+
+var toolName = regexp.MustCompile(`^[a-z]+([._](\*|[a-z_]+))?$`)
+
+func isTool(s string) error {
+	if !toolName.MatchString(s) {
+		return errors.New("want names of tools (kv.destroy, kv_destroy) or engines (kv.*)")
+	}
+	return nil
+}
+
+func isSubject(s string) error {
+	if s == "" || len(s) > 128 || !utf8.ValidString(s) {
+		return errors.New("want a name of 1 to 128 bytes")
+	}
+	return nil
+}
+
+// isHeader takes what can be sent in an HTTP header without change.
+func isHeader(s string) error {
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("want printable ASCII without blanks or line breaks")
+	}
+	return nil
+}
+
+func isKey(s string) error {
+	_, err := secret.ParseKey(secret.NewText(s))
+	return err
+}
+
+func isObject(s string) error {
+	var m map[string]jsontext.Value
+	if json.Unmarshal([]byte(s), &m) != nil || m == nil {
+		return errors.New("want a JSON object, no name given twice")
+	}
+	return nil
+}
+
+func isFile(s string) error {
+	if info, err := os.Stat(s); err != nil || !info.Mode().IsRegular() {
+		return errors.New("want the name of a file that exists")
+	}
+	return nil
+}
+
+func isFolder(s string) error {
+	if info, err := os.Stat(s); err != nil || !info.IsDir() {
+		return errors.New("want the name of a folder that exists")
+	}
+	return nil
+}
+
+// engines are the engines whose objects are named in grants.
+var engines = []string{"transit", "database", "ssh", "kms"}
+
+func areGrants(value any) error {
+	for engine, patterns := range value.(map[string][]string) {
+		if !slices.Contains(engines, engine) {
+			return errors.New("want only the engines " + strings.Join(engines, ", "))
+		}
+		for _, pattern := range patterns {
+			if stars := strings.Count(pattern, "*"); stars > 1 || stars == 1 && !strings.HasSuffix(pattern, "*") {
+				return errors.New("want names with at most one *, at the end")
+			}
+		}
+	}
+	return nil
+}

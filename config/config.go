@@ -1,0 +1,143 @@
+// Package config holds the settings of vault-mcp: what they are called, where
+// they come from, what they may be, and what they mean.
+//
+// # Declaring a setting
+//
+// A setting is one field of one of the structs in this file, and nothing else:
+// its tags give the name in the environment, the default, the bounds and the
+// words. Everything else is derived from them: loading, the key in a file (the
+// name in lower case), validation, the error for a mistyped key, the redacted
+// print and the reference in the documentation. The tags:
+//
+//	env      the name, as it stands in the environment
+//	help     what it means, one or two sentences
+//	default  in the syntax of the environment; "$NAME" stands for another setting
+//	enum     the permitted words, separated by |
+//	min,max  bounds, in the syntax of the setting's kind
+//	check    the name of a further rule, see checks in check.go
+//	unit     "seconds" for a time.Duration that is written as a whole number
+//
+// The kind follows from the Go type: string, bool, int, time.Duration (10s,
+// 300s, 1h30m), []string (separated by commas, or a list in a file),
+// map[string][]string (a JSON object, or a table in a file) and secret.Text.
+//
+// # Sources
+//
+// Later wins: default, configuration file, environment, flags. The file is the
+// one named by Options.File, else by APP_CONFIG_FILE (or CONFIG_FILE), else
+// config.toml, config.json, config.yaml or config.yml in the working directory,
+// of which there may be only one. An environment variable that is set to
+// nothing counts as not set; an empty value in a file or a flag is a value.
+// No .env file is read.
+//
+// A secret NAME may be given as NAME_FILE, the name of a file that holds it
+// (a line break at its end does not count). To give both in the same source is
+// an error; across sources the later one wins. Relative names are relative to
+// the working directory.
+//
+// # Errors
+//
+// Load reports all mistakes at once. Each names the setting, the source and
+// what is wanted, and never the value. On any error there is no Config at all,
+// so that a half-written file can replace neither the settings in force nor
+// switch anything off.
+package config
+
+import (
+	"time"
+
+	"vault-mcp/secret"
+)
+
+// Config is every setting, checked. It is made by Load and not changed after.
+type Config struct {
+	Vault  Vault  `group:"Vault"`
+	Auth   Auth   `group:"Who may call"`
+	Calls  Calls  `group:"Calls and limits"`
+	Tools  Tools  `group:"Tools"`
+	HTTP   HTTP   `group:"HTTP"`
+	State  State  `group:"State and audit"`
+	Log    Log    `group:"Logs"`
+	loaded loaded // where each value came from, and what was noticed on the way
+}
+
+// Vault says where Vault is and as whom we call it.
+type Vault struct {
+	Addr          string      `env:"VAULT_ADDR" default:"http://localhost:8200" check:"base-url" help:"Address of Vault: scheme, host and port. Use https unless Vault is on this machine."`
+	Namespace     string      `env:"VAULT_NAMESPACE" check:"path-or-empty" help:"Namespace sent with every request (Vault Enterprise; the Community Edition ignores it)."`
+	Token         secret.Text `env:"VAULT_TOKEN" check:"header" help:"Token with which the server calls Vault."`
+	CACert        string      `env:"VAULT_CACERT" check:"file" help:"PEM file with the certificate authority of Vault."`
+	CAPath        string      `env:"VAULT_CAPATH" check:"folder" help:"Folder of PEM files with certificate authorities of Vault."`
+	ClientCert    string      `env:"VAULT_CLIENT_CERT" check:"file" help:"PEM file with our client certificate. Needs VAULT_CLIENT_KEY."`
+	ClientKey     string      `env:"VAULT_CLIENT_KEY" check:"file" help:"PEM file with the key of our client certificate. Needs VAULT_CLIENT_CERT."`
+	TLSServerName string      `env:"VAULT_TLS_SERVER_NAME" check:"host-or-empty" help:"Name expected in Vault's certificate, if it is not the host of VAULT_ADDR."`
+	SkipVerify    bool        `env:"VAULT_SKIP_VERIFY" default:"false" help:"Do not check Vault's certificate. Whoever answers in its place gets the token."`
+	KVMount       string      `env:"KV_MOUNT" default:"secret" check:"path" help:"Mount of the KV version 2 engine."`
+	MaxConcurrent int         `env:"VAULT_MAX_CONCURRENT" default:"64" min:"1" max:"4096" help:"How many requests to Vault may be under way at once; more wait, within their deadline."`
+}
+
+// Auth says who may call and as whom.
+type Auth struct {
+	DefaultPrefix string              `env:"DEFAULT_PREFIX" default:"mcp" check:"path" help:"Path in the KV mount below which each principal has its own prefix, DEFAULT_PREFIX/SLUG."`
+	APIKeys       bool                `env:"AUTH_API_KEY_ENABLED" default:"true" help:"Accept API keys."`
+	KeysJSON      secret.Text         `env:"API_KEYS_JSON" check:"json-object" help:"API keys in the clear: a JSON object from key to subject, or to an object with subject and scopes."`
+	KeysFile      string              `env:"API_KEYS_FILE" default:"$STATE_DIR/api-keys.json" help:"File of the hashed API keys that 'vault-mcp key' keeps."`
+	LaunchKey     secret.Text         `env:"VAULT_MCP_API_KEY" check:"header" help:"API key as which the calls of a stdio server are made."`
+	Subject       string              `env:"SUBJECT" default:"stdio-agent" check:"subject" help:"Subject of a stdio server that was launched without a credential."`
+	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
+}
+
+// Calls bounds what a caller can ask for.
+type Calls struct {
+	Timeout      time.Duration `env:"CALL_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a call may take in all."`
+	WrapTTLMax   time.Duration `env:"WRAP_TTL_MAX" default:"300s" min:"1s" max:"24h" help:"Longest life of a wrapping token; a longer wish is shortened to it."`
+	RateLimit    bool          `env:"RATE_LIMIT_ENABLED" default:"true" help:"Limit how often a principal may call."`
+	RateRequests int           `env:"RATE_LIMIT_REQUESTS" default:"60" min:"1" max:"1000000" help:"Calls that a principal may make in each window."`
+	RateWindow   time.Duration `env:"RATE_LIMIT_WINDOW_SECONDS" unit:"seconds" default:"60" min:"1" max:"86400" help:"Length of the window in seconds."`
+	RateBurst    int           `env:"RATE_LIMIT_BURST" default:"$RATE_LIMIT_REQUESTS" min:"1" max:"1000000" help:"Calls that a principal may make at once after a pause."`
+}
+
+// Tools says which tools there are and how they are called.
+type Tools struct {
+	Names    string   `env:"TOOL_NAMES" default:"auto" enum:"auto|dotted|underscore" help:"Spelling of tool names in lists: kv.read, kv_read, or what the client is known to accept. Calls may use either."`
+	ReadOnly bool     `env:"READ_ONLY" default:"false" help:"Offer only tools whose effect is to read."`
+	Exclude  []string `env:"TOOLS_EXCLUDE" check:"tools" help:"Tools that are not offered, by name (kv.destroy) or by engine (kv.*)."`
+}
+
+// HTTP is the listener of 'vault-mcp http'.
+type HTTP struct {
+	Host           string        `env:"HOST" default:"127.0.0.1" check:"host" help:"Address or name on which to listen."`
+	Port           int           `env:"PORT" default:"8089" min:"0" max:"65535" help:"Port on which to listen; 0 takes a free one."`
+	PublicURL      string        `env:"PUBLIC_URL" check:"public-url" help:"URL under which clients reach this server, if a proxy stands before it."`
+	AllowedHosts   []string      `env:"ALLOWED_HOSTS" check:"hosts" help:"Values of the Host header that are accepted besides loopback names and the host of PUBLIC_URL."`
+	AllowedOrigins []string      `env:"CORS_ALLOW_ORIGINS" check:"origins" help:"Origins (https://app.example) of web pages that may call. Empty: none but our own."`
+	Keepalive      time.Duration `env:"SSE_KEEPALIVE_SECONDS" unit:"seconds" default:"15" min:"1" max:"3600" help:"Seconds between signs of life on an idle stream."`
+	MaxSessions    int           `env:"MAX_SESSIONS" default:"1000" min:"1" max:"100000" help:"MCP sessions that may be open at once."`
+}
+
+// State is what the server keeps on disk.
+type State struct {
+	Dir       string      `env:"STATE_DIR" default:"$XDG_STATE_HOME/vault-mcp" help:"Folder of what the server keeps: keys and the audit trail. XDG_STATE_HOME is ~/.local/state unless set."`
+	AuditFile string      `env:"AUDIT_FILE" help:"File of the audit trail. Empty: one file for each process in the folder audit of STATE_DIR."`
+	AuditSync string      `env:"AUDIT_SYNC" default:"interval" enum:"interval|always" help:"When the trail is forced to disk: every second or so, or before each call goes on."`
+	AuditKey  secret.Text `env:"AUDIT_HMAC_KEY" check:"key" help:"Key of the digests in the audit trail, 64 hexadecimal digits. Made in STATE_DIR if not given; replicas share it."`
+	SealKey   secret.Text `env:"SEAL_KEY" check:"key" help:"Key of the handles that travel through clients, 64 hexadecimal digits. Made in STATE_DIR if not given; replicas share it."`
+}
+
+// Log says what is logged and where.
+type Log struct {
+	Level  string `env:"LOG_LEVEL" default:"info" enum:"debug|info|warn|error" help:"Least level that is logged."`
+	Dir    string `env:"LOG_DIR" help:"Folder for rotating log files, besides standard error. Empty: no files."`
+	Format string `env:"LOG_FORMAT" default:"json" enum:"json|console" help:"Form of a log line."`
+}
+
+// Warnings are things that are permitted but hardly wanted, one sentence each,
+// without values.
+func (c *Config) Warnings() []string { return c.loaded.warnings }
+
+// File is the configuration file that was read, "" if there was none.
+func (c *Config) File() string { return c.loaded.file }
+
+// Source says where the value of a setting came from: "default", "file",
+// "environment" or "flag", and "" for a name that is no setting.
+func (c *Config) Source(env string) string { return string(c.loaded.origin[env].source) }

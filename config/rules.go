@@ -1,0 +1,61 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// consistent checks what concerns several settings, and tolerates a slash
+// around mounts and prefixes by taking it off. c is not in use yet.
+func consistent(c *Config) error {
+	for _, path := range []*string{&c.Vault.Namespace, &c.Vault.KVMount, &c.Auth.DefaultPrefix} {
+		*path = strings.Trim(*path, "/")
+	}
+	c.Vault.Addr = strings.TrimSuffix(c.Vault.Addr, "/")
+	c.HTTP.PublicURL = strings.TrimSuffix(c.HTTP.PublicURL, "/")
+	if (c.Vault.ClientCert == "") != (c.Vault.ClientKey == "") {
+		return errors.New("VAULT_CLIENT_CERT and VAULT_CLIENT_KEY: want both or neither")
+	}
+	return nil
+}
+
+// notices lists what is permitted but hardly wanted.
+func notices(c *Config) []string {
+	var out []string
+	notice := func(when bool, text string) {
+		if when {
+			out = append(out, text)
+		}
+	}
+	vault, _ := url.Parse(c.Vault.Addr)
+	plain := vault != nil && vault.Scheme == "http"
+	notice(plain && !isLoopback(vault.Hostname()),
+		"VAULT_ADDR is plain http to another machine: the token and every secret cross the network in the clear; want https")
+	notice(c.Vault.SkipVerify && !plain,
+		"VAULT_SKIP_VERIFY is on: whoever answers in Vault's place gets the token; want VAULT_CACERT instead")
+	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_TOKEN"].source == fromEnv,
+		"VAULT_TOKEN of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
+
+	if isLoopback(c.HTTP.Host) {
+		return out
+	}
+	notice(!strings.HasPrefix(c.HTTP.PublicURL, "https://"),
+		"HOST is reachable from other machines and there is no https PUBLIC_URL: keys and secrets may cross the network in the clear; put a TLS proxy before it")
+	_, missing := os.Stat(c.Auth.KeysFile)
+	notice(!c.Auth.APIKeys || c.Auth.KeysJSON.IsZero() && missing != nil,
+		"HOST is reachable from other machines and there is no API key yet: every call is refused; make one with 'vault-mcp key create'")
+	notice(len(c.HTTP.AllowedHosts) == 0 && c.HTTP.PublicURL == "",
+		"HOST is reachable from other machines, but neither ALLOWED_HOSTS nor PUBLIC_URL says under which name: calls that use another name than a loopback one are refused")
+	notice(!c.Calls.RateLimit,
+		"HOST is reachable from other machines and RATE_LIMIT_ENABLED is off: one caller can use all of Vault's capacity")
+	return out
+}
+
+// isLoopback reports whether a host is this machine only.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
