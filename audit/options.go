@@ -1,0 +1,90 @@
+package audit
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Sync says when records are forced to the disk.
+type Sync string
+
+// Interval forces them every second, from a goroutine of its own: a power
+// failure can lose that second, a crash of the process nothing. Always forces
+// them before Append returns; calls that wait at the same time share one fsync.
+const (
+	Interval Sync = "interval"
+	Always   Sync = "always"
+)
+
+// Options say where and how a trail is written. Either Dir or Path must be
+// set; everything else but Key has a default.
+type Options struct {
+	Dir  string // folder in which the process makes a file of its own
+	Path string // or a file; one process at a time, and its chain goes on
+	Key  []byte // KeySize bytes
+
+	Sync               Sync          // Interval
+	SyncInterval       time.Duration // 1 s; with Always, how often the files are looked after
+	MaxBytes           int64         // 64 MiB; a file is rotated when it has reached this
+	CheckpointEvery    int           // 1000 records
+	CheckpointInterval time.Duration // 1 min, if there were records
+
+	Now func() time.Time // time.Now
+
+	// LogError hears of failures that no caller of Append is told: of fsync,
+	// rotation and the head file in the background. It must not use the trail.
+	LogError func(error)
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if (o.Dir == "") == (o.Path == "") {
+		return o, errors.New("audit: want either a folder or a file for the trail")
+	}
+	switch o.Sync {
+	case "":
+		o.Sync = Interval
+	case Interval, Always:
+	default:
+		return o, fmt.Errorf("audit: sync is %q; want %q or %q", o.Sync, Interval, Always)
+	}
+	if o.SyncInterval <= 0 {
+		o.SyncInterval = time.Second
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 64 << 20
+	}
+	if o.CheckpointEvery <= 0 {
+		o.CheckpointEvery = 1000
+	}
+	if o.CheckpointInterval <= 0 {
+		o.CheckpointInterval = time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.LogError == nil {
+		o.LogError = func(error) {}
+	}
+	if o.Path == "" {
+		o.Path = filepath.Join(o.Dir, fmt.Sprintf("audit-%s-%d-%s.jsonl",
+			o.Now().UTC().Format("20060102T150405Z"), os.Getpid(), random(4)))
+	}
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return o, fmt.Errorf("audit: %w", err)
+	}
+	o.Path = path
+	return o, nil
+}
+
+// random is n random bytes in hex.
+func random(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
