@@ -1,0 +1,234 @@
+package vaultx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-mcp/fault"
+	"vault-mcp/secret"
+)
+
+// Config says how Vault is reached. Nothing else does: the process environment,
+// which the stock client would read, has no say.
+type Config struct {
+	Address          string      // http(s)://host:port
+	Namespace        string      // Enterprise and OpenBao; empty: none
+	Token            secret.Text // of the server
+	CACert, CAPath   string      // PEM file or folder of CAs, instead of the system's
+	ClientCert       string      // PEM file; with ClientKey
+	ClientKey        string
+	TLSServerName    string
+	SkipVerify       bool
+	MaxConcurrent    int   // requests in flight, default 128; a principal has at most half
+	MaxResponseBytes int64 // default 4 MiB
+	Mounts           Mounts
+}
+
+// Mounts are the paths at which engines stand.
+type Mounts struct{ KV, Transit, Database, SSH string }
+
+// Client reaches Vault. It is safe for concurrent use.
+type Client struct {
+	cfg   Config
+	base  *url.URL
+	http  *http.Client
+	gate  *gate
+	brk   breaker
+	probe probe
+
+	mu      sync.Mutex
+	current *session
+}
+
+// session is the stock client for one token.
+type session struct {
+	token secret.Text
+	api   *api.Client
+}
+
+// New makes a client. It reads certificate files and reaches no network.
+func New(cfg Config) (*Client, error) {
+	base, err := url.Parse(cfg.Address)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.Path != "" && base.Path != "/" ||
+		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
+		return nil, errors.New("VAULT_ADDR: must be http:// or https:// with a host and nothing after it")
+	}
+	base.Path = ""
+	if cfg.MaxConcurrent <= 0 {
+		cfg.MaxConcurrent = 128
+	}
+	if cfg.MaxResponseBytes <= 0 {
+		cfg.MaxResponseBytes = 4 << 20
+	}
+	for name, mount := range map[string]*string{
+		"KV_MOUNT": &cfg.Mounts.KV, "TRANSIT_MOUNT": &cfg.Mounts.Transit,
+		"DATABASE_MOUNT": &cfg.Mounts.Database, "SSH_MOUNT": &cfg.Mounts.SSH,
+	} {
+		if *mount == "" {
+			continue
+		}
+		if *mount, err = NormalizeMount(*mount); err != nil {
+			return nil, fmt.Errorf("%s: %s", name, fault.From(err).Msg)
+		}
+	}
+	transport, err := newTransport(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, base: base, gate: newGate(cfg.MaxConcurrent)}
+	c.http = &http.Client{
+		Transport:     &guard{base: base, next: transport, namespace: cfg.Namespace, maxResponse: cfg.MaxResponseBytes},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	_, err = c.session()
+	return c, err
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Mounts are the configured mounts, normalized.
+func (c *Client) Mounts() Mounts { return c.cfg.Mounts }
+
+func newTransport(cfg Config) (*http.Transport, error) {
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	// The stock client's own reading of certificates, on a transport of ours.
+	probe := &api.Config{HttpClient: &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}}
+	err := probe.ConfigureTLS(&api.TLSConfig{
+		CACert: cfg.CACert, CAPath: cfg.CAPath, ClientCert: cfg.ClientCert, ClientKey: cfg.ClientKey,
+		TLSServerName: cfg.TLSServerName, Insecure: cfg.SkipVerify,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT or VAULT_CLIENT_KEY: %w", err)
+	}
+	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: 3 * time.Second,
+		MaxIdleConns:        cfg.MaxConcurrent, MaxIdleConnsPerHost: cfg.MaxConcurrent,
+		IdleConnTimeout:        60 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+	}, nil
+}
+
+// session is the stock client for the server's token, made anew when the token
+// changes: a client's token is never changed, and a client is never cloned.
+func (c *Client) session() (*session, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		return c.current, nil
+	}
+	stock, err := api.NewClient(&api.Config{
+		Address: c.base.String(), HttpClient: c.http, MaxRetries: 0, DisableRedirects: true,
+		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return false, nil },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the Vault client: %w", err)
+	}
+	// What NewClient took from the environment is taken back.
+	stock.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
+	stock.ClearToken()
+	stock.SetToken(c.cfg.Token.Reveal())
+	stock.SetWrappingLookupFunc(func(string, string) string { return "" })
+	if c.cfg.Namespace != "" {
+		stock.SetNamespace(c.cfg.Namespace)
+	}
+	c.current = &session{token: c.cfg.Token, api: stock}
+	return c.current, nil
+}
+
+// Operation is one method on one path: all that a call may do.
+type Operation struct {
+	Method   string
+	Path     Path
+	Template Template
+}
+
+// methods is the request method that exercises a capability.
+var methods = map[string]string{
+	"read": http.MethodGet, "list": "LIST", "create": http.MethodPost, "update": http.MethodPost,
+	"patch": http.MethodPatch, "delete": http.MethodDelete,
+}
+
+// NewOperation resolves a capability on a template to an operation. For
+// "list", the template's last hole names a folder and may be empty.
+func NewOperation(capability string, t Template, values map[string]string) (Operation, error) {
+	method, ok := methods[capability]
+	if !ok {
+		return Operation{}, fault.New(fault.Internal, "there is no such capability")
+	}
+	if capability == "list" {
+		values[folderKey] = "list"
+	}
+	p, err := t.Expand(values)
+	return Operation{Method: method, Path: p, Template: t}, err
+}
+
+// gate bounds the requests in flight, in all and for each owner, so that one
+// principal with a slow mount does not hold up the others.
+type gate struct {
+	slots    chan struct{}
+	perOwner int
+
+	mu     sync.Mutex
+	owners map[string]int
+}
+
+// longestQueue is how long a call waits for a slot.
+const longestQueue = 2 * time.Second
+
+func newGate(n int) *gate {
+	return &gate{slots: make(chan struct{}, n), perOwner: max(1, n/2), owners: make(map[string]int)}
+}
+
+// enter takes a slot; the caller calls leave when it has one.
+func (g *gate) enter(ctx context.Context, owner string) (leave func(), err error) {
+	g.mu.Lock()
+	if g.owners[owner] >= g.perOwner {
+		g.mu.Unlock()
+		return nil, busy("too many calls of this principal are under way")
+	}
+	g.owners[owner]++
+	g.mu.Unlock()
+	leaveOwner := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.owners[owner]--; g.owners[owner] == 0 {
+			delete(g.owners, owner)
+		}
+	}
+	select {
+	case g.slots <- struct{}{}:
+	default:
+		timer := time.NewTimer(longestQueue)
+		defer timer.Stop()
+		select {
+		case g.slots <- struct{}{}:
+		case <-timer.C:
+			leaveOwner()
+			return nil, busy("too many calls are under way")
+		case <-ctx.Done():
+			leaveOwner()
+			return nil, ctx.Err()
+		}
+	}
+	return func() { <-g.slots; leaveOwner() }, nil
+}
+
+func busy(msg string) error {
+	e := fault.New(fault.RateLimited, msg+"; try again shortly")
+	e.RetryAfter = time.Second
+	return e
+}

@@ -1,0 +1,98 @@
+package vaultx
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vault-mcp/fault"
+)
+
+// Vault's own limits on JSON, which it answers with a 500; held here a little
+// lower, so that the envelope around the data fits as well.
+const (
+	maxDataDepth   = 256
+	maxDataString  = 1 << 20
+	maxDataEntries = 10_000
+)
+
+// CheckKVData says whether an object can be stored in the KV engine unaltered.
+// Vault keeps numbers as float64, so one that a float64 cannot hold exactly is
+// refused rather than altered. Names of members are the caller's and may be
+// secret, so an error counts values instead of naming them.
+func CheckKVData(data jsontext.Value) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	entries := make([]int, 0, 8)
+	for nth := 0; ; {
+		tok, err := dec.ReadToken()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fault.Field("/data", "must be a JSON object without a name twice, in valid UTF-8")
+		}
+		switch tok.Kind() {
+		case '{', '[':
+			if entries = append(entries, 0); len(entries) > maxDataDepth {
+				return fault.Field("/data", "is nested deeper than "+strconv.Itoa(maxDataDepth))
+			}
+			continue
+		case '}', ']':
+			entries = entries[:len(entries)-1]
+			continue
+		case '"':
+			if len(tok.String()) > maxDataString {
+				return fault.Field("/data", "holds a string longer than "+strconv.Itoa(maxDataString)+" bytes")
+			}
+		}
+		if len(entries) > 0 {
+			if entries[len(entries)-1]++; entries[len(entries)-1] > maxDataEntries {
+				return fault.Field("/data", "holds a list or object with more than "+strconv.Itoa(maxDataEntries/2)+" members")
+			}
+		}
+		if tok.Kind() == '"' {
+			if kind, length := dec.StackIndex(dec.StackDepth()); kind == '{' && length%2 == 1 {
+				continue // a member's name
+			}
+		}
+		nth++
+		if tok.Kind() == '0' && !survives(tok.String()) {
+			return fault.Field("/data", "its value number "+strconv.Itoa(nth)+" is a number that Vault would alter; send it as a string")
+		}
+	}
+}
+
+// survives reports whether a float64 holds a JSON number exactly, by its
+// shortest decimal form.
+func survives(number string) bool {
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return false
+	}
+	digits, exponent, ok := decimal(number)
+	kept, keptExponent, _ := decimal(strconv.FormatFloat(f, 'e', -1, 64))
+	return ok && digits == kept && (exponent == keptExponent || digits == "")
+}
+
+// decimal brings a number into one form: its digits without zeros at the ends,
+// and the power of ten of the last of them. Zero has no digits.
+func decimal(number string) (digits string, exponent int, ok bool) {
+	number = strings.TrimPrefix(number, "-")
+	mantissa, power, _ := strings.Cut(strings.ToLower(number), "e")
+	if power != "" {
+		n, err := strconv.ParseInt(power, 10, 32)
+		if err != nil {
+			return "", 0, false
+		}
+		exponent = int(n)
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	exponent -= len(fraction)
+	digits = strings.TrimLeft(whole+fraction, "0")
+	trimmed := strings.TrimRight(digits, "0")
+	return trimmed, exponent + len(digits) - len(trimmed), true
+}

@@ -1,0 +1,118 @@
+package vaultx
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+
+	"vault-mcp/fault"
+)
+
+// probeEvery is how old a readiness answer may be.
+const probeEvery = time.Second
+
+// probe holds the last readiness answer. Its lock is held while one is made,
+// so that any number of health checks make one request.
+type probe struct {
+	mu   sync.Mutex
+	at   time.Time
+	last error
+}
+
+var lookupSelf = Operation{
+	Method: http.MethodGet, Template: MustTemplate("auth/token/lookup-self"), Path: literal("auth/token/lookup-self"),
+}
+
+// Ready says whether Vault would serve a call now: it is asked with the
+// server's own token, because an unauthenticated health check says 200 while
+// every call fails (a full audit device, a token that has ended). The answer
+// is up to a second old.
+func (c *Client) Ready(ctx context.Context) error {
+	c.probe.mu.Lock()
+	defer c.probe.mu.Unlock()
+	if time.Since(c.probe.at) < probeEvery {
+		return c.probe.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err := c.Bind(lookupSelf, BindOptions{Owner: "readiness", Retryable: true}).Do(ctx, Request{})
+	if errors.Is(err, fault.Forbidden) {
+		// A token without the default policy may not look itself up; that it was
+		// accepted is what matters.
+		err = nil
+	}
+	if errors.Is(err, fault.Canceled) {
+		return err // says nothing about Vault
+	}
+	c.probe.at, c.probe.last = time.Now(), err
+	return err
+}
+
+// TokenInfo is what an operator wants to know of the server's token.
+type TokenInfo struct {
+	Policies  []string `json:"policies"`
+	TTL       int      `json:"ttl"` // seconds; 0: does not end
+	Renewable bool     `json:"renewable"`
+}
+
+// Token looks the server's token up.
+func (c *Client) Token(ctx context.Context) (TokenInfo, error) {
+	resp, err := c.Bind(lookupSelf, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	var info TokenInfo
+	if err != nil {
+		return info, err
+	}
+	return info, decodeData(resp, &info)
+}
+
+var kvMount = MustTemplate("sys/internal/ui/mounts/{kv}")
+
+// KVVersion2 says whether the KV mount is there and holds version 2. An
+// ordinary token may ask.
+func (c *Client) KVVersion2(ctx context.Context) error {
+	op, err := NewOperation("read", kvMount, map[string]string{"kv": c.cfg.Mounts.KV})
+	if err != nil {
+		return err
+	}
+	resp, err := c.Bind(op, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	if err != nil {
+		return err
+	}
+	var mount struct {
+		Type    string            `json:"type"`
+		Options map[string]string `json:"options"`
+	}
+	if err := jsonv2.Unmarshal(resp.Data, &mount); err != nil {
+		return unreadable(err)
+	}
+	if mount.Type != "kv" || mount.Options["version"] != "2" {
+		return fault.New(fault.Invalid, "KV_MOUNT is not a KV engine of version 2")
+	}
+	return nil
+}
+
+var sysHealth = Operation{Method: http.MethodGet, Template: MustTemplate("sys/health"), Path: literal("sys/health")}
+
+// Health is what Vault says of itself to anyone.
+type Health struct {
+	Version    string `json:"version"`
+	Enterprise bool   `json:"enterprise"`
+	ServerTime int64  `json:"server_time_utc"` // Unix seconds
+}
+
+// Health asks for version and clock.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	var h Health
+	resp, err := c.Bind(sysHealth, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	if err != nil {
+		return h, err
+	}
+	if err := jsonv2.Unmarshal(resp.whole, &h); err != nil {
+		return h, unreadable(err)
+	}
+	return h, nil
+}
