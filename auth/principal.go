@@ -1,0 +1,84 @@
+// Package auth answers who calls, what they may do, and how often.
+//
+// A Principal is made by an Authenticator from verified credentials, or from
+// the launch credentials of a stdio process; nothing else makes one. It is
+// immutable and is passed to the tool runner with every call.
+package auth
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Method says by what kind of credential a principal was verified.
+type Method string
+
+// The methods. Launch is the local principal of a stdio process that was given
+// no credential of its own.
+const (
+	MethodAPIKey Method = "api_key"
+	MethodJWT    Method = "jwt"
+	MethodMTLS   Method = "mtls"
+	MethodLaunch Method = "launch"
+)
+
+// Principal is a verified caller and its rights.
+type Principal struct {
+	Subject      string    // as the credential says it, unchanged
+	Slug         string    // the subject as it stands in paths and policy names
+	Method       Method    // how it was verified
+	CredentialID string    // public name of the credential (an API key's id), for audit
+	Scopes       Scopes    // the effective scopes
+	Prefix       string    // canonical KV path prefix, no slash at either end
+	Grants       Grants    // keys and roles it may name
+	Limit        Limit     // its rate limit
+	ExpiresAt    time.Time // zero: does not expire
+}
+
+// Valid reports whether p was properly made and has not expired.
+func (p *Principal) Valid(now time.Time) bool {
+	return p != nil && p.Slug != "" && p.Prefix != "" &&
+		(p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt))
+}
+
+// ID names the principal in limits, sessions and seals: two credentials of one
+// subject share it.
+func (p *Principal) ID() string { return p.Prefix }
+
+// Contains reports whether a canonical KV path lies within the principal's
+// prefix, compared by whole segments.
+func (p *Principal) Contains(path string) bool {
+	return path == p.Prefix || strings.HasPrefix(path, p.Prefix+"/")
+}
+
+// Scope is one right: a verb, or a verb narrowed to an engine ("kv:read").
+type Scope string
+
+// The four verbs.
+const (
+	Read   Scope = "read"
+	Write  Scope = "write"
+	Delete Scope = "delete"
+	List   Scope = "list"
+)
+
+// AllScopes are the four verbs, what an API key without a record has.
+func AllScopes() Scopes { return Scopes{Read, Write, Delete, List} }
+
+// Scopes is a set of rights.
+type Scopes []Scope
+
+// Allow reports whether the set gives a verb on an engine: by the verb itself
+// or by the verb narrowed to that engine.
+func (s Scopes) Allow(engine string, verb Scope) bool {
+	return slices.Contains(s, verb) || slices.Contains(s, Scope(engine)+":"+verb)
+}
+
+// Limit is a token bucket: Requests per Window, with Burst calls at once.
+// The zero Limit does not limit.
+type Limit struct {
+	Requests int
+	Window   time.Duration
+	Burst    int
+}

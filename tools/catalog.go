@@ -1,0 +1,69 @@
+// Package tools is the catalogue of operations and the pipeline that runs them.
+//
+// A tool is a value, declared once with Define in its engine's file: its name,
+// words, scope, effect, needs, REST route, typed input and output, and a
+// handler of a few lines. Runner.Run runs every tool, whatever surface the
+// call came from; its comment lists the stages. Surfaces (MCP, REST, documents,
+// policies) loop over the catalogue and hold no tool's name and no rule.
+//
+// A new tool is one declaration in its engine's file and one row in the
+// conformance table. It needs: argument and result types whose `json`, `doc`
+// and `jsonschema` tags become the schemas; secret.Text or secret.JSON for
+// every result field that is a secret, so that wrapping and redaction find it.
+package tools
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Catalog is the set of tools of a server.
+type Catalog struct {
+	tools  []*Tool
+	byName map[string]*Tool // both spellings
+}
+
+// NewCatalog is the whole catalogue.
+func NewCatalog() *Catalog {
+	return newCatalog(kvTools(), whoamiTools())
+}
+
+func newCatalog(groups ...[]*Tool) *Catalog {
+	c := &Catalog{byName: make(map[string]*Tool)}
+	for _, group := range groups {
+		for _, t := range group {
+			for _, name := range []string{t.Name, t.Underscored()} {
+				if other := c.byName[name]; other != nil && other != t {
+					panic(fmt.Sprintf("tools: %s and %s share a name", other.Name, t.Name))
+				}
+				c.byName[name] = t
+			}
+			c.tools = append(c.tools, t)
+		}
+	}
+	return c
+}
+
+// Tools lists the catalogue in the order of declaration. The slice is shared.
+func (c *Catalog) Tools() []*Tool { return c.tools }
+
+// Lookup finds a tool by its dotted or underscored name.
+func (c *Catalog) Lookup(name string) (*Tool, bool) {
+	t, ok := c.byName[name]
+	return t, ok
+}
+
+// Match returns the tools that an entry of a configured list means: a tool's
+// name in either spelling, or an engine's.
+func (c *Catalog) Match(entry string) []*Tool {
+	if t, ok := c.Lookup(entry); ok {
+		return []*Tool{t}
+	}
+	var of []*Tool
+	for _, t := range c.tools {
+		if t.Engine == strings.TrimSuffix(entry, ".*") {
+			of = append(of, t)
+		}
+	}
+	return of
+}

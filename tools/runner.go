@@ -1,0 +1,294 @@
+package tools
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"vault-mcp/audit"
+	"vault-mcp/auth"
+	"vault-mcp/fault"
+	"vault-mcp/vaultx"
+)
+
+// Call is one request to run a tool, after authentication.
+type Call struct {
+	Tool      string          // either spelling
+	Principal *auth.Principal // who calls
+	Args      json.RawMessage // the arguments as they came
+	Transport string          // "stdio", "mcp", "rpc", "rest"
+	Remote    string          // address of the caller, if there is one
+	RequestID string          // made by NewRequestID where the call came in
+}
+
+// Result is what a call gave. On an error only RequestID is set.
+type Result struct {
+	JSON      json.RawMessage // as the tool's output schema says; holds secrets
+	RequestID string
+}
+
+// Options are a Runner's settings.
+type Options struct {
+	ReadOnly    bool          // only tools of effect read
+	Exclude     []string      // tools or engines that are switched off
+	CallTimeout time.Duration // deadline of one call, default 10 s
+	WrapTTLMax  time.Duration // longest life of a wrapping token, default 5 min
+	Now         func() time.Time
+}
+
+// Runner runs tools. It is safe for concurrent use.
+type Runner struct {
+	catalog *Catalog
+	vault   *vaultx.Client
+	trail   *audit.Trail
+	limiter *auth.Limiter
+	log     *zap.Logger
+	opt     Options
+	off     map[*Tool]bool
+}
+
+// NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
+// is an error.
+func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter, log *zap.Logger, opt Options) (*Runner, error) {
+	if opt.CallTimeout <= 0 {
+		opt.CallTimeout = 10 * time.Second
+	}
+	if opt.WrapTTLMax <= 0 {
+		opt.WrapTTLMax = 5 * time.Minute
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	r := &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: make(map[*Tool]bool)}
+	for i, entry := range opt.Exclude {
+		matched := c.Match(entry)
+		if len(matched) == 0 {
+			return nil, fmt.Errorf("TOOLS_EXCLUDE: entry %d names no tool and no engine", i+1)
+		}
+		for _, t := range matched {
+			r.off[t] = true
+		}
+	}
+	return r, nil
+}
+
+// NewRequestID makes the id under which a call is known everywhere.
+func NewRequestID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Catalog is the catalogue that the runner runs.
+func (r *Runner) Catalog() *Catalog { return r.catalog }
+
+// Visible lists the tools that a principal may call now.
+func (r *Runner) Visible(p *auth.Principal) []*Tool {
+	var seen []*Tool
+	for _, t := range r.catalog.Tools() {
+		if r.permit(t, p) == nil {
+			seen = append(seen, t)
+		}
+	}
+	return seen
+}
+
+// Run runs one tool for one principal. Its stages, in this order:
+//
+//  1. one deferred function: recover a panic, classify the error, write the
+//     outcome record, log one line; where the trail refuses the record, the
+//     result is withheld
+//  2. the principal is present and has not expired
+//  3. rate limit, counted for refused callers as well
+//  4. the tool is enabled, permitted in read-only mode, and within the
+//     principal's scopes: before decoding, so that who may not call learns
+//     nothing about arguments
+//  5. the arguments are decoded strictly and held against their bounds
+//  6. the need is resolved to one operation on one path, and the objects that
+//     it names are held against the principal's grants
+//  7. the attempt record; no record, no call
+//  8. a Vault client that can do this operation and no other, with a deadline
+//  9. the handler
+//  10. secrets are wrapped if the caller asked for that
+//  11. the outcome record (see 1), then the result
+//
+// A non-nil error is always a *fault.Error.
+func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
+	if c.RequestID == "" {
+		c.RequestID = NewRequestID()
+	}
+	run := &run{Runner: r, call: c, start: r.opt.Now()}
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+		err = run.finish(err)
+		res.RequestID = c.RequestID
+		if err != nil {
+			res.JSON = nil
+		}
+	}()
+	return run.stages(ctx)
+}
+
+// run is the state of one call.
+type run struct {
+	*Runner
+	call   Call
+	start  time.Time
+	tool   *Tool
+	ops    []string // what Vault is asked to do
+	tried  bool     // whether the attempt was recorded
+	vaults *vaultx.Bound
+	result json.RawMessage
+}
+
+func (r *run) stages(ctx context.Context) (res Result, err error) {
+	p := r.call.Principal
+	if !p.Valid(r.start) { // 2
+		return res, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
+	}
+	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK { // 3
+		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
+		limited.RetryAfter = d.RetryAfter
+		return res, limited
+	}
+	tool, ok := r.catalog.Lookup(r.call.Tool) // 4
+	if !ok {
+		return res, fault.New(fault.NotFound, "there is no such tool")
+	}
+	r.tool = tool
+	if err := r.permit(tool, p); err != nil {
+		return res, err
+	}
+	in, err := tool.input.decode(r.call.Args) // 5
+	if err != nil {
+		return res, err
+	}
+	ttl, err := tool.wrapTTL(in, r.opt.WrapTTLMax)
+	if err != nil {
+		return res, err
+	}
+	op, err := r.resolve(in, ttl > 0) // 6
+	if err != nil {
+		return res, err
+	}
+	if err := r.attempt(); err != nil { // 7
+		return res, err
+	}
+	// A call that may not be repeated runs to its end even if its caller goes
+	// away, so that its outcome is known; the deadline bounds it all the same.
+	if !tool.Retryable {
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opt.CallTimeout) // 8
+	defer cancel()
+	env := &Env{Principal: p, runner: r.Runner}
+	if op != nil {
+		r.vaults = r.vault.Bind(*op, vaultx.BindOptions{Owner: p.ID(), Retryable: tool.Retryable})
+		env.Vault = r.vaults
+	}
+	out, err := tool.handle(ctx, env, in) // 9
+	if err != nil {
+		return res, err
+	}
+	if ttl > 0 { // 10
+		if out, err = tool.wrapSecrets(ctx, r.vault, p.ID(), out, ttl); err != nil {
+			return res, err
+		}
+	}
+	if res.JSON, err = encodeResult(out); err != nil {
+		return res, err
+	}
+	r.result = res.JSON
+	return res, nil
+}
+
+// permit says whether a principal may call a tool at all.
+func (r *Runner) permit(t *Tool, p *auth.Principal) error {
+	switch {
+	case r.off[t]:
+		return fault.New(fault.Forbidden, "this tool is switched off on this server")
+	case r.opt.ReadOnly && t.Effect != Reads:
+		return fault.New(fault.Forbidden, "this server is read-only")
+	case t.Scope != "" && !p.Scopes.Allow(t.Engine, t.Scope):
+		return fault.Newf(fault.Forbidden, "this needs the scope %s or %s:%s", t.Scope, t.Engine, t.Scope).
+			With("scope", string(t.Scope))
+	}
+	return nil
+}
+
+// resolve makes the chosen need concrete, and checks grants. A tool without
+// needs has no operation.
+func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
+	if len(r.tool.Needs) == 0 {
+		return nil, nil
+	}
+	need := r.tool.Needs[r.tool.choose(in)]
+	mounts, value := r.vault.Mounts(), reflect.ValueOf(in)
+	values := map[string]string{
+		"prefix": r.call.Principal.Prefix,
+		"kv":     mounts.KV, "transit": mounts.Transit, "database": mounts.Database, "ssh": mounts.SSH,
+	}
+	for _, hole := range need.template.Holes() {
+		index, ok := r.tool.input.holes[hole.Name]
+		if isOurHole(hole.Name) || !ok {
+			continue
+		}
+		values[hole.Name] = value.FieldByIndex(index).String()
+	}
+	op, err := vaultx.NewOperation(need.Capabilities[0], need.template, values)
+	if err != nil {
+		return nil, r.argumentFault(err)
+	}
+	for _, hole := range need.template.Holes() {
+		if hole.Multi || isOurHole(hole.Name) {
+			continue
+		}
+		if !r.call.Principal.Grants.Allow(r.tool.Engine, values[hole.Name]) {
+			return nil, fault.New(fault.Forbidden, "the principal has no grant for this name").
+				With("field", r.tool.input.pointers[hole.Name])
+		}
+	}
+	r.ops = []string{need.Capabilities[0] + " " + op.Path.String()}
+	if wraps {
+		r.ops = append(r.ops, "update sys/wrapping/wrap")
+	}
+	return &op, nil
+}
+
+// argumentFault names the argument that a hole's error is about.
+func (r *run) argumentFault(err error) error {
+	f := fault.From(err)
+	hole, _ := f.Details["hole"].(string)
+	at, ok := r.tool.input.pointers[hole]
+	if !ok {
+		return f
+	}
+	return fault.Field(at, f.Msg)
+}
+
+// panicked turns a panic into an internal error. A panic's value may hold
+// anything, a secret too, so only the runtime's own errors keep their text.
+func panicked(p any) error {
+	what := fmt.Sprintf("panic of type %T", p)
+	if e, ok := p.(runtime.Error); ok {
+		what = "panic: " + e.Error()
+	}
+	return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id",
+		fmt.Errorf("%s\n%s", what, debug.Stack()))
+}
+
+// Names lists the dotted names of tools.
+func Names(ts []*Tool) []string {
+	names := make([]string, len(ts))
+	for i, t := range ts {
+		names[i] = t.Name
+	}
+	slices.Sort(names)
+	return names
+}

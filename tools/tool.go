@@ -1,0 +1,142 @@
+package tools
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"vault-mcp/auth"
+	"vault-mcp/vaultx"
+)
+
+// Effect says what a tool does to the world. Read-only mode leaves only the
+// first.
+type Effect string
+
+// The effects.
+const (
+	Reads    Effect = "read"    // sees
+	Uses     Effect = "use"     // exercises a key or mints a credential
+	Writes   Effect = "write"   // changes
+	Destroys Effect = "destroy" // takes away
+)
+
+// Need is what a tool requires of Vault: capabilities on one path. A tool with
+// several needs has alternatives, of which its input chooses one.
+//
+// Holes in the path are filled from configuration ({kv}, {transit}, …), from
+// the principal ({prefix}) and from the argument of the same name, or of the
+// field that carries the hole's name in a `hole` tag. A hole that is a single
+// name ({key}, {role}) is an object that the principal must have been granted.
+type Need struct {
+	Path         string
+	Capabilities []string // the first one is the operation itself; others are for policies
+
+	template vaultx.Template
+}
+
+// Tool is one operation. The exported fields above the line are its
+// declaration; those below are derived from it by Define.
+type Tool struct {
+	Name       string     // dotted: engine.verb
+	Title      string     // for people
+	Doc        string     // for models: what it does, when to use it
+	Scope      auth.Scope // the verb needed on the engine; empty: any principal
+	Effect     Effect
+	Idempotent bool   // a second identical call changes nothing more
+	Retryable  bool   // the adapter may repeat it, and a caller's leaving may end it
+	Needs      []Need // alternatives
+	Route      string // REST: method and path
+
+	Engine       string          // first part of the name
+	InputSchema  json.RawMessage // JSON Schema 2020-12 of the arguments
+	OutputSchema json.RawMessage // JSON Schema 2020-12 of the result
+	Wraps        bool            // takes wrap_ttl
+
+	input  *inputType
+	output *outputType
+	handle func(ctx context.Context, env *Env, in any) (any, error)
+	// choose is the index of the need that an input selects.
+	choose func(in any) int
+}
+
+// Env is what a handler has besides its input: the principal, and a Vault
+// client that can reach the one path that was resolved for this call.
+type Env struct {
+	Principal *auth.Principal
+	Vault     *vaultx.Bound // nil for a tool without needs
+
+	runner *Runner
+}
+
+// chooser is implemented by inputs of tools with several needs.
+type chooser interface{ need() int }
+
+// Define completes a declaration with its handler. The types In and Out give
+// the schemas: `json` names, `doc` descriptions, `jsonschema` bounds. A
+// mistake in a declaration is a programming error and panics, so that a broken
+// catalogue can neither start nor pass a test.
+func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in In) (Out, error)) *Tool {
+	engine, _, _ := strings.Cut(t.Name, ".")
+	t.Engine = engine
+	mustDeclare(t.Name, t.Title != "" && t.Doc != "", "wants a title and a doc")
+	mustDeclare(t.Name, t.Effect != "", "wants an effect")
+	mustDeclare(t.Name, t.Route != "", "wants a route")
+
+	t.input = newInputType(t.Name, reflect.TypeFor[In]())
+	t.output = newOutputType(t.Name, reflect.TypeFor[Out]())
+	t.InputSchema, t.OutputSchema = t.input.raw, t.output.raw
+	t.Wraps = t.input.wraps
+	mustDeclare(t.Name, t.Wraps == t.output.wraps, "wants wrap_ttl in its input and wrap in its output, or neither")
+	mustDeclare(t.Name, !t.Wraps || len(t.output.secrets) > 0, "takes wrap_ttl but has no secret in its output")
+
+	t.Needs = append([]Need(nil), t.Needs...)
+	for i := range t.Needs {
+		need := &t.Needs[i]
+		mustDeclare(t.Name, len(need.Capabilities) > 0, "wants a capability in each need")
+		need.template = vaultx.MustTemplate(need.Path)
+		for _, hole := range need.template.Holes() {
+			mustDeclare(t.Name, isOurHole(hole.Name) || t.input.holes[hole.Name] != nil,
+				"has a hole in its need that no argument fills: "+hole.Name)
+		}
+	}
+	t.choose = func(any) int { return 0 }
+	if len(t.Needs) > 1 {
+		_, ok := any(*new(In)).(chooser)
+		mustDeclare(t.Name, ok, "has several needs and an input that does not choose")
+		t.choose = func(in any) int { return in.(chooser).need() }
+	}
+	t.handle = func(ctx context.Context, env *Env, in any) (any, error) { return handler(ctx, env, in.(In)) }
+	return &t
+}
+
+func mustDeclare(tool string, ok bool, what string) {
+	if !ok {
+		panic(fmt.Sprintf("tools: %s %s", tool, what))
+	}
+}
+
+// holes that configuration or the principal fills.
+func isOurHole(name string) bool {
+	switch name {
+	case "prefix", "kv", "transit", "database", "ssh":
+		return true
+	}
+	return false
+}
+
+// Template is the need's path, unexpanded.
+func (n Need) Template() vaultx.Template { return n.template }
+
+// ReadOnlyHint, DestructiveHint and the other MCP annotations follow from the
+// effect: reading changes nothing; only destroying takes something away that
+// was there. A write keeps earlier versions, so it is not destructive.
+func (t *Tool) ReadOnlyHint() bool { return t.Effect == Reads }
+
+// DestructiveHint reports whether a call can take something away.
+func (t *Tool) DestructiveHint() bool { return t.Effect == Destroys }
+
+// Underscored is the name for clients that refuse a dot.
+func (t *Tool) Underscored() string { return strings.ReplaceAll(t.Name, ".", "_") }
