@@ -1,0 +1,143 @@
+package server
+
+import (
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vault-mcp/fault"
+	"vault-mcp/tools"
+)
+
+// route serves one path.
+type route func(a *answer, r *http.Request, c *caller)
+
+// Handler serves everything over HTTP:
+//
+//	/mcp       streamable HTTP, all protocol revisions
+//	/mcp/rpc   the same server without sessions, JSON answers only
+//	/healthz   {ok, time}
+//	/livez     {ok}
+//	/readyz    {ok, time, and each check's {ok, detail}}, 200 or 503
+//
+// Health needs no credential and tells nothing but fixed words; it is also
+// served under any Host, since a cluster probes by address.
+func (s *Server) Handler() http.Handler {
+	endpoint := s.newEndpoint()
+	routes := map[string]route{
+		"/mcp":     endpoint.streamable,
+		"/mcp/rpc": endpoint.rpc,
+	}
+	probes := map[string]http.HandlerFunc{
+		"/healthz": s.health.healthz,
+		"/livez":   s.health.livez,
+		"/readyz":  s.readyz,
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Each answer has a deadline, and one from an earlier request on the
+		// connection may be over.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		c := &caller{remote: remoteHost(r), transport: transportMCP, requestID: tools.NewRequestID()}
+		h.Set("X-Request-Id", c.requestID)
+		if probe, ok := probes[r.URL.Path]; ok && r.URL.RawPath == "" {
+			probe(w, r)
+			return
+		}
+		a := s.newAnswer(w, c.requestID)
+		defer a.finish()
+		defer s.recoverHTTP(a, c)
+		if !s.mayAddress(a, r, c) {
+			return
+		}
+		route, ok := routes[r.URL.Path]
+		if !ok || r.URL.RawPath != "" {
+			writeProblem(a, 0, fault.New(fault.NotFound, "there is nothing at this path"), c.requestID)
+			return
+		}
+		route(a, r, c)
+	})
+}
+
+// recoverHTTP turns a panic of ours into a 500, and records it.
+func (s *Server) recoverHTTP(a *answer, c *caller) {
+	p := recover()
+	switch {
+	case p == nil:
+	case p == http.ErrAbortHandler: //nolint:errorlint // the sentinel of net/http, compared as it compares
+		panic(p)
+	default:
+		told := s.reject(c, c.principal, panicked(p))
+		if a.hasBegun() {
+			panic(http.ErrAbortHandler) // what was sent cannot be taken back
+		}
+		writeProblem(a, 0, told, c.requestID)
+	}
+}
+
+// mayAddress holds the request's Host and Origin against the lists.
+func (s *Server) mayAddress(a *answer, r *http.Request, c *caller) bool {
+	switch {
+	case !s.hosts.allowsHost(r.Host):
+		s.refuse(a, 0, c, fault.New(fault.Forbidden, "the Host header is not one of this server's names (ALLOWED_HOSTS)"))
+	case !s.hosts.allowsOrigin(r):
+		s.refuse(a, 0, c, fault.New(fault.Forbidden, "requests from this origin are not allowed (CORS_ALLOW_ORIGINS)"))
+	default:
+		return true
+	}
+	return false
+}
+
+// refuse records a refusal and answers it. The status is the kind's unless
+// given.
+func (s *Server) refuse(a *answer, status int, c *caller, f *fault.Error) {
+	told := s.reject(c, c.principal, f)
+	if told.Kind != f.Kind { // the record failed, which is another error
+		status = 0
+	}
+	writeProblem(a, status, told, c.requestID)
+}
+
+// remoteHost is the peer's address without its port.
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// connections bounds the open connections by http.Server.ConnState. Whoever
+// comes when there is no room is told so and turned away at once.
+type connections struct {
+	flight *flight
+	log    *zap.Logger
+}
+
+// shed is the answer to a connection too many.
+const shed = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+func (c *connections) track() func(net.Conn, http.ConnState) {
+	held := newConnSet()
+	return func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if c.flight.enter() {
+				held.add(conn)
+				return
+			}
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+				_, _ = tcp.Write([]byte(shed))
+			}
+			_ = conn.Close()
+		case http.StateClosed, http.StateHijacked:
+			if held.remove(conn) {
+				c.flight.leave()
+			}
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"vault-mcp/auth"
+	"vault-mcp/fault"
+)
+
+// How long callers are told to wait when there is no room for a call, or for a
+// session.
+const (
+	busyRetry    = time.Second
+	sessionRetry = time.Minute
+)
+
+// receive is the outermost middleware of every method: it recovers panics,
+// which would end the process, and adapts the methods that need it.
+func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (res mcp.Result, err error) {
+		c := callerOf(req)
+		if c == nil { // no adapter of ours made this request
+			return nil, rpcError(codeInternal, fault.New(fault.Unauthenticated, "the request has no caller"), "")
+		}
+		defer func() {
+			if p := recover(); p != nil {
+				res, err = nil, rpcError(codeInternal, s.reject(c, c.principal, panicked(p)), c.requestID)
+			}
+		}()
+		switch req := req.(type) {
+		case *mcp.CallToolRequest:
+			return s.nameTool(ctx, next, req, c)
+		case *mcp.ListToolsRequest:
+			return s.listTools(ctx, next, req, c)
+		case *mcp.SubscriptionsListenRequest:
+			// At shutdown the stream ends with its result, as it should.
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(s.streams, cancel)()
+			return next(ctx, method, req)
+		}
+		res, err = next(ctx, method, req)
+		if method == methodInitialize && err == nil {
+			c.seat.take(req.GetSession())
+		}
+		return res, err
+	}
+}
+
+// nameTool gives the tool of a call its canonical name, whichever spelling the
+// caller used. The request is copied: the SDK holds on to its own.
+func (s *Server) nameTool(ctx context.Context, next mcp.MethodHandler, req *mcp.CallToolRequest, c *caller) (mcp.Result, error) {
+	tool, ok := s.catalog.Lookup(req.Params.Name)
+	if !ok {
+		p, err := c.who(ctx)
+		if err == nil {
+			err = fault.New(fault.NotFound, "there is no such tool")
+		}
+		return nil, rpcError(codeInvalidParams, s.reject(c, p, err), c.requestID)
+	}
+	if req.Params.Name != tool.Name {
+		params, renamed := *req.Params, *req
+		params.Name = tool.Name
+		renamed.Params = &params
+		req = &renamed
+	}
+	return next(ctx, methodCall, req)
+}
+
+// listTools shows the tools that the caller may call, in the spelling that its
+// client takes.
+func (s *Server) listTools(ctx context.Context, next mcp.MethodHandler, req *mcp.ListToolsRequest, c *caller) (mcp.Result, error) {
+	p, err := c.who(ctx)
+	if err == nil && !p.Valid(time.Now()) {
+		err = fault.New(fault.Unauthenticated, "the credential is missing or has expired")
+	}
+	if err != nil {
+		return nil, rpcError(codeInvalidRequest, s.reject(c, p, err), c.requestID)
+	}
+	res, err := next(ctx, methodList, req)
+	all, ok := res.(*mcp.ListToolsResult)
+	if err != nil || !ok {
+		return res, err
+	}
+	shown := *all
+	shown.Tools = s.visible(all.Tools, p, s.opt.ToolNames.underscored(req.ClientInfo()))
+	return &shown, nil
+}
+
+// visible are those of the SDK's tools that a principal may call, as clients
+// see them.
+func (s *Server) visible(all []*mcp.Tool, p *auth.Principal, underscored bool) []*mcp.Tool {
+	may := s.opt.Runner.Visible(p)
+	shown := make([]*mcp.Tool, 0, len(may))
+	for _, t := range all {
+		l, ok := s.listed[t.Name]
+		switch {
+		case !ok || !slices.Contains(may, l.tool):
+		case underscored:
+			shown = append(shown, l.underlined)
+		default:
+			shown = append(shown, l.dotted)
+		}
+	}
+	return shown
+}
+
+// panicked is the error of a panic. A panic's value may hold anything, so only
+// the runtime's own errors keep their text; the stack holds no values.
+func panicked(p any) error {
+	what := fmt.Sprintf("panic of type %T", p)
+	if e, ok := p.(runtime.Error); ok {
+		what = "panic: " + e.Error()
+	}
+	return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id",
+		fmt.Errorf("%s\n%s", what, debug.Stack()))
+}

@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Bounds of a connection.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+)
+
+// ListenAndServe serves HTTP on a listener until ctx ends. Then it reports not
+// ready, accepts nothing more, lets requests under way finish within
+// DrainTimeout, ends streams and sessions, and returns nil; an error says that
+// something had to be cut off, or why serving failed.
+//
+// A caller that wants to stop at once, on a second signal, exits the process:
+// records are written as calls go.
+func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
+	s.hosts.listening(ln.Addr())
+	open := &connections{flight: newFlight(s.opt.MaxConnections), log: s.log}
+	hs := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+		ConnState:         open.track(),
+		// No WriteTimeout: it would end event streams. Each write has a
+		// deadline of its own.
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- hs.Serve(ln) }()
+	s.log.Info("serving http", zap.Stringer("addr", ln.Addr()), zap.String("version", s.opt.Version))
+	select {
+	case err := <-failed:
+		s.end()
+		_ = hs.Close()
+		return fmt.Errorf("http: %w", err)
+	case <-ctx.Done():
+	}
+	s.log.Info("stopping", zap.String("transport", "http"))
+	err := s.drainHTTP(hs)
+	<-failed
+	s.recordRest(transportMCP)
+	s.log.Info("stopped", zap.String("transport", "http"))
+	return err
+}
+
+// drainHTTP ends everything, in the order that loses least.
+func (s *Server) drainHTTP(hs *http.Server) error {
+	s.draining.Store(true)
+	s.requests.land()
+	done := make(chan error, 1)
+	bound, cancel := context.WithTimeout(context.Background(), s.opt.DrainTimeout+3*forcedGrace)
+	defer cancel()
+	go func() { done <- hs.Shutdown(bound) }() // closes the listener first, then waits
+
+	finished := s.waitRequests(s.opt.DrainTimeout)
+	s.endCalls()
+	if !finished {
+		finished = s.waitRequests(forcedGrace)
+	}
+	s.endStream()
+	s.closeSessions(forcedGrace)
+	select {
+	case err := <-done:
+		if err == nil && finished {
+			return nil
+		}
+	case <-time.After(forcedGrace):
+	}
+	_ = hs.Close()
+	return errors.New("http: what was under way did not end in time and was cut off")
+}
+
+func (s *Server) waitRequests(d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return s.requests.wait(ctx)
+}
+
+// closeSessions ends the sessions of the older revisions, which have no other
+// end: the SDK keeps them until their timeout.
+func (s *Server) closeSessions(within time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var all sync.WaitGroup
+		for session := range s.mcp.Sessions() {
+			all.Go(func() { _ = session.Close() })
+		}
+		all.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(within):
+	}
+}
+
+// end lets go of everything that the server's contexts hold.
+func (s *Server) end() {
+	s.draining.Store(true)
+	s.endCalls()
+	s.endStream()
+}
+
+// connSet tells the connections that were counted from those turned away.
+type connSet struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func newConnSet() *connSet { return &connSet{conns: make(map[net.Conn]struct{})} }
+
+func (c *connSet) add(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns[conn] = struct{}{}
+}
+
+func (c *connSet) remove(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.conns[conn]
+	delete(c.conns, conn)
+	return ok
+}

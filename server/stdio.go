@@ -1,0 +1,315 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	sdkauth "github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/zap"
+
+	"vault-mcp/fault"
+	"vault-mcp/tools"
+)
+
+// forcedGrace is what is left for records and answers after calls under way
+// were cancelled because the drain's time was over.
+const forcedGrace = time.Second
+
+// ServeStdio serves one client over in and out, a message a line, until in
+// ends or ctx does. Either way it takes no more then, lets what is under way
+// finish within DrainTimeout and its answers be written, and returns nil. It
+// returns an error if out broke, in failed, or something had to be cut off.
+//
+// in is closed at the end if it can be.
+func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, launch Launch) error {
+	conn := &stdioConn{
+		s: s, in: in, out: out, launch: launch,
+		messages: make(chan jsonrpc.Message),
+		stopped:  make(chan struct{}), drained: make(chan struct{}), closed: make(chan struct{}),
+		pending: make(map[jsonrpc.ID]string),
+	}
+	session, err := s.mcp.Connect(context.WithoutCancel(ctx), conn, nil)
+	if err != nil {
+		return fmt.Errorf("stdio: %w", err)
+	}
+	s.log.Info("serving stdio", zap.String("version", s.opt.Version))
+	ended := make(chan error, 1)
+	go func() { ended <- session.Wait() }()
+
+	select {
+	case err = <-ended:
+	case <-conn.stopped: // the input ended
+		err = s.drainStdio(conn, ended)
+	case <-ctx.Done():
+		s.log.Info("stopping", zap.String("transport", transportStdio))
+		conn.stop(nil)
+		err = s.drainStdio(conn, ended)
+	}
+	conn.Close()
+	if c, ok := in.(io.Closer); ok {
+		_ = c.Close()
+	}
+	s.end()
+	s.recordRest(transportStdio)
+	s.log.Info("stopped", zap.String("transport", transportStdio))
+	return errors.Join(err, conn.fault())
+}
+
+// drainStdio waits for the session to end after the input did.
+func (s *Server) drainStdio(conn *stdioConn, ended <-chan error) error {
+	s.draining.Store(true)
+	s.endStream()
+	for _, step := range []struct {
+		within time.Duration
+		then   func()
+	}{
+		{s.opt.DrainTimeout, s.endCalls},
+		{forcedGrace, func() { conn.Close() }},
+		{forcedGrace, func() {}},
+	} {
+		timer := time.NewTimer(step.within)
+		select {
+		case err := <-ended:
+			timer.Stop()
+			return err
+		case <-timer.C:
+			step.then()
+		}
+	}
+	return errors.New("stdio: what was under way did not end in time and was cut off")
+}
+
+// stdioConn is the SDK's transport and connection over stdin and stdout, with
+// the frame gate between. One bad line is answered with an error and recorded;
+// the session goes on.
+type stdioConn struct {
+	s      *Server
+	in     io.Reader
+	out    io.Writer
+	launch Launch
+
+	messages chan jsonrpc.Message // from the reading goroutine to Read
+	stopped  chan struct{}        // no more input is taken
+	drained  chan struct{}        // stopped, and every call is answered
+	closed   chan struct{}        // the SDK is done with us
+
+	writing sync.Mutex
+
+	mu      sync.Mutex
+	pending map[jsonrpc.ID]string // calls under way, with their request ids
+	err     error                 // what broke
+}
+
+// Connect starts reading; the SDK calls it once.
+func (c *stdioConn) Connect(context.Context) (mcp.Connection, error) {
+	go c.pump()
+	return c, nil
+}
+
+// SessionID is empty: there is one session.
+func (c *stdioConn) SessionID() string { return "" }
+
+// Read gives the SDK the next message; io.EOF once the input has ended and all
+// calls are answered, since after io.EOF the SDK writes no more answers.
+func (c *stdioConn) Read(ctx context.Context) (jsonrpc.Message, error) {
+	select {
+	case msg := <-c.messages:
+		return msg, nil
+	case <-c.drained:
+	case <-c.closed:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return nil, io.EOF
+}
+
+// Write sends a message of the SDK.
+func (c *stdioConn) Write(_ context.Context, msg jsonrpc.Message) error {
+	resp, isResponse := msg.(*jsonrpc.Response)
+	if isResponse {
+		defer c.answered(resp.ID)
+		if resp.Error != nil {
+			resp.Error = cleanError(resp.Error, c.requestID(resp.ID))
+		}
+	}
+	line, err := jsonrpc.EncodeMessage(msg)
+	if err != nil {
+		return err
+	}
+	return c.writeLine(line)
+}
+
+func (c *stdioConn) writeLine(line []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, err := c.out.Write(append(line, '\n'))
+	if err != nil {
+		c.broke(fmt.Errorf("stdio: writing: %w", err))
+	}
+	return err
+}
+
+// Close ends Read. It may be called more than once.
+func (c *stdioConn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !isClosed(c.closed) {
+		close(c.closed)
+	}
+	return nil
+}
+
+// stop takes no more input.
+func (c *stdioConn) stop(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	if !isClosed(c.stopped) {
+		close(c.stopped)
+	}
+	c.settle()
+}
+
+// settle tells that all is answered, if that is so. The lock is held.
+func (c *stdioConn) settle() {
+	if isClosed(c.stopped) && len(c.pending) == 0 && !isClosed(c.drained) {
+		close(c.drained)
+	}
+}
+
+func (c *stdioConn) broke(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+func (c *stdioConn) fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// began notes a call. It is false where the id is in use: which of the two an
+// answer belongs to, nobody could tell.
+func (c *stdioConn) began(id jsonrpc.ID, requestID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, used := c.pending[id]; used {
+		return false
+	}
+	c.pending[id] = requestID
+	return true
+}
+
+func (c *stdioConn) answered(id jsonrpc.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pending, id)
+	c.settle()
+}
+
+func (c *stdioConn) requestID(id jsonrpc.ID) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[id]
+}
+
+// pump reads lines until the input ends or no more is wanted. It is the one
+// goroutine that cannot always be ended: a read of a terminal or pipe may last
+// as long as the process.
+func (c *stdioConn) pump() {
+	lines := newLineReader(c.in)
+	for {
+		line, err := lines.next()
+		switch {
+		case errors.Is(err, errLineTooLong):
+			c.refuse(nil, &FrameError{codeInvalidRequest, "the message is larger than 4 MiB"})
+			continue
+		case errors.Is(err, io.EOF):
+			c.stop(nil)
+			return
+		case err != nil:
+			c.stop(fmt.Errorf("stdio: reading: %w", err))
+			return
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 && !c.take(line) {
+			return
+		}
+	}
+}
+
+// take gives one line's message to the SDK. It is false when no more is wanted.
+func (c *stdioConn) take(line []byte) bool {
+	if isClosed(c.stopped) {
+		return false
+	}
+	frame, err := CheckFrame(line)
+	var refusal *FrameError
+	if errors.As(err, &refusal) {
+		c.refuse(frame.ID, refusal)
+		return true
+	}
+	if frame.Response { // we ask nothing, so there is nothing to answer
+		return true
+	}
+	ignore, refusal := checkMethod(&frame)
+	if refusal != nil {
+		c.refuse(frame.ID, refusal)
+	}
+	if ignore || refusal != nil {
+		return true
+	}
+	msg, err := jsonrpc.DecodeMessage(line)
+	req, ok := msg.(*jsonrpc.Request)
+	if err != nil || !ok { // the gate takes nothing that the SDK does not
+		c.refuse(frame.ID, &FrameError{codeParse, "the message could not be read"})
+		return true
+	}
+	from := &caller{launch: c.launch, transport: transportStdio, requestID: tools.NewRequestID()}
+	req.Extra = &mcp.RequestExtra{TokenInfo: &sdkauth.TokenInfo{Extra: map[string]any{callerKey: from}}}
+	if frame.IsCall() && !c.began(req.ID, from.requestID) {
+		c.refuse(nil, &FrameError{codeInvalidRequest, "the id is that of a request under way"})
+		return true
+	}
+	select {
+	case c.messages <- req:
+		return true
+	case <-c.stopped:
+	case <-c.closed:
+	}
+	if frame.IsCall() {
+		c.answered(req.ID)
+	}
+	return false
+}
+
+// refuse answers a line that never reaches the SDK, and records it.
+func (c *stdioConn) refuse(rawID []byte, refusal *FrameError) {
+	from := &caller{transport: transportStdio, requestID: tools.NewRequestID()}
+	told := c.s.reject(from, nil, refusal.fault())
+	code := int64(refusal.Code)
+	if told.Kind == fault.Internal || told.Kind == fault.Unavailable { // the record failed
+		code = codeInternal
+	}
+	_ = c.writeLine(errorReply(rawID, rpcError(code, told, from.requestID)))
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
