@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"vault-mcp/audit"
+	"vault-mcp/auth"
+	"vault-mcp/config"
+	"vault-mcp/secret"
+	"vault-mcp/server"
+	"vault-mcp/telemetry"
+	"vault-mcp/tools"
+	"vault-mcp/vaultx"
+)
+
+// app is the whole program, wired from the settings.
+type app struct {
+	cfg    *config.Config
+	log    *zap.Logger
+	trail  *audit.Trail
+	vault  *vaultx.Client
+	authn  *auth.Authenticator
+	runner *tools.Runner
+	server *server.Server
+	close  []func() error
+}
+
+// open wires the program. It needs no network: a Vault that is down shows in
+// /readyz and in the calls.
+func (o *options) open(cfg *config.Config) (a *app, err error) {
+	a = &app{cfg: cfg}
+	defer func() {
+		if err != nil {
+			_ = a.Close()
+		}
+	}()
+	tuneGC()
+	logger, closeLog, err := telemetry.NewLogger(telemetry.LogOptions{
+		Level: cfg.LogLevel, Format: cfg.LogFormat, Dir: cfg.LogDir, Stderr: o.err,
+	})
+	if err != nil {
+		return a, err
+	}
+	a.log, a.close = logger, append(a.close, closeLog)
+	for _, warning := range cfg.Warnings() {
+		a.log.Warn(warning)
+	}
+	if os.Getenv("MCPGODEBUG") != "" {
+		a.log.Warn("MCPGODEBUG is set: it can bring back unsafe behaviour of the MCP SDK; unset it in production")
+	}
+	if a.trail, err = openTrail(cfg, a.log); err != nil {
+		return a, fmt.Errorf("the audit trail: %w", err)
+	}
+	a.close = append(a.close, a.trail.Close)
+	if a.vault, err = openVault(cfg); err != nil {
+		return a, usageError{err}
+	}
+	if a.authn, err = openAuth(cfg); err != nil {
+		return a, usageError{err}
+	}
+	a.runner, err = tools.NewRunner(tools.NewCatalog(), a.vault, a.trail, auth.NewLimiter(), a.log, tools.Options{
+		ReadOnly: cfg.ReadOnly, Exclude: cfg.ToolsExclude,
+		CallTimeout: cfg.CallTimeout, WrapTTLMax: cfg.WrapTTLMax,
+	})
+	if err != nil {
+		return a, usageError{err}
+	}
+	return a, nil
+}
+
+// Close ends what open made, last first.
+func (a *app) Close() error {
+	var errs []error
+	for i := len(a.close) - 1; i >= 0; i-- {
+		errs = append(errs, a.close[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// tuneGC trades memory for time: a call through the MCP SDK makes much garbage
+// that is dead at once. GOGC in the environment wins.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+// keyFor is a key of the server: from its setting, or made once in the state
+// folder. Replicas share keys by setting them.
+func keyFor(set secret.Text, stateDir, file string) ([]byte, error) {
+	if !set.IsZero() {
+		return secret.ParseKey(set)
+	}
+	return secret.LoadOrCreateKey(filepath.Join(stateDir, file))
+}
+
+// runUntilSignal gives run a context that ends on the first SIGINT or SIGTERM;
+// the second one ends the process at once.
+func runUntilSignal(run func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for range 2 {
+			select {
+			case <-done:
+				return
+			case <-signals:
+			}
+			if ctx.Err() != nil {
+				os.Exit(exitFailure)
+			}
+			cancel()
+		}
+	}()
+	return run(ctx)
+}

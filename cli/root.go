@@ -1,0 +1,98 @@
+// Package cli is the command line: one file for each command. It reads the
+// settings, makes the concrete types and hands them to one another; what they
+// do stands in their packages.
+//
+// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"vault-mcp/config"
+	"vault-mcp/telemetry"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// options are what every command is given.
+type options struct {
+	in       io.Reader
+	out, err io.Writer
+	config   string            // --config
+	set      map[string]string // settings given as flags, by their environment name
+}
+
+// usageError is a mistake in how the program was called or configured.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// Main runs the command line and returns the exit code.
+func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	o := &options{in: in, out: out, err: errOut, set: map[string]string{}}
+	root := &cobra.Command{
+		Use:           "vault-mcp",
+		Short:         "Safe access to HashiCorp Vault for AI agents, over the Model Context Protocol",
+		Version:       telemetry.BuildInfo().Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.PersistentFlags().StringVar(&o.config, "config", "", "configuration file (default: config.{toml,json,yaml,yml} in the working directory)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		stdioCommand(o), httpCommand(o), devCommand(o), doctorCommand(o),
+		toolsCommand(o), keyCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
+	)
+	err := root.Execute()
+	var wrongUse usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrongUse):
+		_, _ = fmt.Fprintln(errOut, "vault-mcp:", err)
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintln(errOut, "vault-mcp:", err)
+		return exitFailure
+	}
+}
+
+// setting adds a flag that stands for a setting: given, it wins over every
+// other source of that setting.
+func (o *options) setting(flags *pflag.FlagSet, flag, name, help string) {
+	flags.Func(flag, help+" ("+name+")", func(value string) error {
+		o.set[name] = value
+		return nil
+	})
+}
+
+// switchSetting is setting for one that is on or off.
+func (o *options) switchSetting(flags *pflag.FlagSet, flag, name, help string) {
+	flags.BoolFunc(flag, help+" ("+name+")", func(value string) error {
+		o.set[name] = value
+		return nil
+	})
+}
+
+// load reads the settings from all sources.
+func (o *options) load() (*config.Config, error) {
+	cfg, err := config.Load(config.Sources{File: o.config, Flags: o.set})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("the configuration is not usable:\n%w", err)}
+	}
+	return cfg, nil
+}

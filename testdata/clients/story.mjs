@@ -1,0 +1,36 @@
+// Uses the server as an agent built on the TypeScript SDK would.
+//
+//   node story.mjs stdio COMMAND [ARG...]     credentials from the environment
+//   node story.mjs http URL                   API key from VAULT_MCP_API_KEY
+//
+// Reads calls from standard input, one JSON object {tool, args} a line, and
+// prints one line for each: {failed, body}. The first line printed is
+// {protocol, tools}.
+import { createInterface } from 'node:readline';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+
+const [mode, target, ...args] = process.argv.slice(2);
+const key = process.env.VAULT_MCP_API_KEY;
+const transport = mode === 'stdio'
+  ? new StdioClientTransport({ command: target, args, env: process.env, stderr: 'ignore' })
+  : new StreamableHTTPClientTransport(new URL(target), { requestInit: { headers: { 'X-API-Key': key } } });
+
+const client = new Client({ name: 'typescript-sdk', version: '1' });
+await client.connect(transport);
+const print = (value) => process.stdout.write(JSON.stringify(value) + '\n');
+const { tools } = await client.listTools();
+print({ protocol: transport.protocolVersion ?? '', tools: tools.map((t) => t.name) });
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { tool, args } = JSON.parse(line);
+  // The SDK holds structuredContent against the tool's output schema here.
+  const result = await client.callTool({ name: tool, arguments: args });
+  const body = JSON.parse(result.content[0].text);
+  if (!result.isError && JSON.stringify(result.structuredContent) !== JSON.stringify(body)) {
+    throw new Error(`${tool}: the text is not the structured content`);
+  }
+  print({ failed: result.isError === true, body });
+}
+await client.close();
