@@ -107,7 +107,7 @@ var segment = regexp.MustCompile(`^[A-Za-z0-9._@=-]{1,128}$`)
 func isPath(s string) error {
 	for _, part := range strings.Split(strings.Trim(s, "/"), "/") {
 		if !segment.MatchString(part) || part == "." || part == ".." {
-			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, none of its parts being . or ..")
+			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, and neither . nor .. as a part")
 		}
 	}
 	return nil

@@ -131,7 +131,7 @@ func TestNullIsNotGiven(t *testing.T) {
 func TestModesOfFiles(t *testing.T) {
 	load := func(mode os.FileMode, content string, env ...string) (*config.Config, error) {
 		path := write(t, "c.toml", content)
-		require.NoError(t, os.Chmod(path, mode)) //nolint:gosec // the point of the test
+		require.NoError(t, os.Chmod(path, mode))
 		return config.Load(config.Options{File: path, Env: append(env, none...)})
 	}
 	_, err := load(0o602, "port = 1")
@@ -196,7 +196,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		require.NotContains(t, err.Error(), "canary")
 	}
 
-	require.NoError(t, os.Chmod(token, 0o604)) //nolint:gosec // the point of the test
+	require.NoError(t, os.Chmod(token, 0o604))
 	c, err = load(t, "VAULT_TOKEN_FILE="+token)
 	require.NoError(t, err)
 	require.Len(t, c.Warnings(), 1)

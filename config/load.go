@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/providers/confmap"
@@ -83,7 +84,7 @@ func Load(o Options) (*Config, error) {
 		return nil, errors.Join(l.mistakes...)
 	}
 	c.loaded = loaded{file: path, found: found, origin: l.origin}
-	c.loaded.warnings = append(l.warnings, notices(c)...)
+	c.loaded.warnings = slices.Concat(l.warnings, notices(c))
 	return c, nil
 }
 
