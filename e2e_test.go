@@ -27,6 +27,12 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if mode := os.Getenv(bareMode); mode != "" {
+		if err := bareServer(mode); err != nil {
+			panic(err)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "vault-mcp-e2e-")
 	if err != nil {
 		panic(err)
@@ -106,6 +112,14 @@ func startHTTP(t testing.TB, env []string, args ...string) *process {
 	p := &process{env: env, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append([]string{"http", "--addr", "127.0.0.1:0"}, args...)...)
 	p.cmd.Env = env
+	p.listen(t)
+	t.Cleanup(func() { p.stop(t) })
+	return p
+}
+
+// listen starts the process and waits until it says where it listens.
+func (p *process) listen(t testing.TB) {
+	t.Helper()
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
@@ -120,15 +134,14 @@ func startHTTP(t testing.TB, env []string, args ...string) *process {
 		})
 		_ = p.cmd.Wait()
 	}()
-	t.Cleanup(func() { p.stop(t) })
 	select {
 	case p.url = <-listening:
 	case <-p.done:
 		t.Fatalf("the server ended at start:\n%s", p.stderr())
 	case <-time.After(20 * time.Second):
+		_ = p.cmd.Process.Kill()
 		t.Fatalf("the server does not listen:\n%s", p.stderr())
 	}
-	return p
 }
 
 // stop ends the process as an operator would, and expects it to end well.

@@ -36,7 +36,8 @@ type app struct {
 
 // open wires the program. It needs no network: a Vault that is down shows in
 // /readyz and in the calls.
-func (o *options) open(cfg *config.Config) (a *app, err error) {
+// mode names the log file.
+func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	a = &app{cfg: cfg}
 	defer func() {
 		if err != nil {
@@ -45,7 +46,7 @@ func (o *options) open(cfg *config.Config) (a *app, err error) {
 	}()
 	tuneGC()
 	logger, closeLog, err := telemetry.NewLogger(telemetry.LogOptions{
-		Level: cfg.LogLevel, Format: cfg.LogFormat, Dir: cfg.LogDir, Stderr: o.err,
+		Level: cfg.Log.Level, Format: cfg.Log.Format, Dir: cfg.Log.Dir, Name: "vault-mcp-" + mode, Stderr: o.err,
 	})
 	if err != nil {
 		return a, err
@@ -56,6 +57,11 @@ func (o *options) open(cfg *config.Config) (a *app, err error) {
 	}
 	if os.Getenv("MCPGODEBUG") != "" {
 		a.log.Warn("MCPGODEBUG is set: it can bring back unsafe behaviour of the MCP SDK; unset it in production")
+	}
+	for file, set := range serverKeys(cfg) { // all made at the first start, so that a backup has them
+		if _, err := keyFor(set, cfg.State.Dir, file); err != nil {
+			return a, fmt.Errorf("the server's keys: %w", err)
+		}
 	}
 	if a.trail, err = openTrail(cfg, a.log); err != nil {
 		return a, fmt.Errorf("the audit trail: %w", err)
@@ -68,13 +74,38 @@ func (o *options) open(cfg *config.Config) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.runner, err = tools.NewRunner(tools.NewCatalog(), a.vault, a.trail, auth.NewLimiter(), a.log, tools.Options{
-		ReadOnly: cfg.ReadOnly, Exclude: cfg.ToolsExclude,
-		CallTimeout: cfg.CallTimeout, WrapTTLMax: cfg.WrapTTLMax,
+		ReadOnly: cfg.Tools.ReadOnly, Exclude: cfg.Tools.Exclude,
+		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax,
+	})
+	if err != nil {
+		return a, usageError{err}
+	}
+	a.close = append(a.close, func() error { a.vault.Close(); return nil })
+	a.server, err = server.New(server.Options{
+		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
+		ToolNames:    server.ToolNames(cfg.Tools.Names),
+		Authenticate: a.authn.Authenticate,
+		Addresses:    auth.NewAddressLimiter(),
+		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
+		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
+		Ready: map[string]func(context.Context) error{
+			"vault": a.vault.Ready,
+			"audit": func(context.Context) error { return a.trail.Check() },
+		},
 	})
 	if err != nil {
 		return a, usageError{err}
 	}
 	return a, nil
+}
+
+// run serves until the first signal, and closes what open made.
+func (a *app) run(serve func(ctx context.Context) error) error {
+	err := runUntilSignal(serve)
+	if err != nil {
+		a.log.Error("ended", zap.Error(err))
+	}
+	return errors.Join(err, a.Close())
 }
 
 // Close ends what open made, last first.
@@ -92,6 +123,15 @@ func tuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+}
+
+// The server's own keys, in the state folder.
+const sealKeyFile = "seal.key"
+
+// serverKeys are the server's own keys by file, with the settings that replace
+// them.
+func serverKeys(cfg *config.Config) map[string]secret.Text {
+	return map[string]secret.Text{auditKeyFile: cfg.State.AuditKey, sealKeyFile: cfg.State.SealKey}
 }
 
 // keyFor is a key of the server: from its setting, or made once in the state

@@ -90,7 +90,7 @@ func (o *options) switchSetting(flags *pflag.FlagSet, flag, name, help string) {
 
 // load reads the settings from all sources.
 func (o *options) load() (*config.Config, error) {
-	cfg, err := config.Load(config.Sources{File: o.config, Flags: o.set})
+	cfg, err := config.Load(config.Options{File: o.config, Flags: o.set})
 	if err != nil {
 		return nil, usageError{fmt.Errorf("the configuration is not usable:\n%w", err)}
 	}

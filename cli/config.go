@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vault-mcp/config"
+)
+
+func configCommand(o *options) *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Check and show the settings", Args: cobra.NoArgs}
+	cmd.AddCommand(configCheck(o), configShow(o), configEnv(o))
+	return cmd
+}
+
+func configCheck(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Say everything that is wrong with the settings",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			if _, err := openVault(cfg); err != nil {
+				return usageError{err}
+			}
+			if _, err := openAuth(cfg); err != nil {
+				return usageError{err}
+			}
+			for _, warning := range cfg.Warnings() {
+				_, _ = fmt.Fprintln(o.err, "warning:", warning)
+			}
+			_, err = fmt.Fprintln(o.out, "the settings are usable")
+			return err
+		},
+	}
+}
+
+func configShow(o *options) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show the effective settings and where each came from, secrets redacted",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(o.out, cfg.Rows())
+			}
+			return cfg.Show(o.out)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func configEnv(o *options) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "env",
+		Short: "Show every setting with its name in the environment, default and meaning",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return writeJSON(o.out, config.Reference())
+			}
+			return config.Markdown(o.out)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}

@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vault-mcp/config"
+	"vault-mcp/fault"
+	"vault-mcp/tools"
+	"vault-mcp/vaultx"
+)
+
+// finding is the result of one check.
+type finding struct {
+	Check  string `json:"check"`
+	State  string `json:"state"` // ok, warning, broken, skipped
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // what to do
+}
+
+const (
+	stateOK      = "ok"
+	stateWarning = "warning"
+	stateBroken  = "broken"
+	stateSkipped = "skipped"
+)
+
+// maxSkew is how far Vault's clock and ours may be apart; credentials with an
+// end are checked by ours.
+const maxSkew = 5 * time.Second
+
+// soonExpiring is how much life the server's token should have left.
+const soonExpiring = time.Hour
+
+// doctor collects findings.
+type doctor struct {
+	findings []finding
+}
+
+func (d *doctor) found(check, state, detail, fix string) {
+	d.findings = append(d.findings, finding{check, state, detail, fix})
+}
+
+func (d *doctor) broken() bool {
+	for _, f := range d.findings {
+		if f.State == stateBroken {
+			return true
+		}
+	}
+	return false
+}
+
+func doctorCommand(o *options) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Find out what is wrong with the installation, and what to do about it",
+		Long: `Checks the settings, the state folder, the keys of callers, and Vault: that it is
+reachable, its clock, the server's token, the KV mount, and whether the token's policies allow
+what each tool needs. It changes nothing. Exit code 1: something is broken.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
+			defer cancel()
+			d := &doctor{}
+			d.examine(ctx, o)
+			if err := d.print(o, asJSON); err != nil {
+				return err
+			}
+			if d.broken() {
+				return errors.New("something is broken")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func (d *doctor) print(o *options, asJSON bool) error {
+	if asJSON {
+		return writeJSON(o.out, struct {
+			OK     bool      `json:"ok"`
+			Checks []finding `json:"checks"`
+		}{!d.broken(), d.findings})
+	}
+	tw := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
+	for _, f := range d.findings {
+		_, _ = fmt.Fprintf(tw, "%s\t%s\t%s\n", f.State, f.Check, f.Detail)
+		if f.Fix != "" {
+			_, _ = fmt.Fprintf(tw, "\t\t→ %s\n", f.Fix)
+		}
+	}
+	return tw.Flush()
+}
+
+func (d *doctor) examine(ctx context.Context, o *options) {
+	cfg, err := o.load()
+	if err != nil {
+		d.found("settings", stateBroken, err.Error(), "correct them; vault-mcp config env lists all settings")
+		return
+	}
+	d.found("settings", stateOK, "usable", "")
+	for _, warning := range cfg.Warnings() {
+		d.found("settings", stateWarning, warning, "")
+	}
+	d.state(cfg)
+	d.callers(cfg)
+	client, err := openVault(cfg)
+	if err != nil {
+		d.found("vault", stateBroken, err.Error(), "correct the setting")
+		return
+	}
+	defer client.Close()
+	d.vault(ctx, cfg, client)
+}
+
+// state looks whether what the server keeps can be kept.
+func (d *doctor) state(cfg *config.Config) {
+	dir := cfg.State.Dir
+	probe := dir
+	for {
+		if _, err := os.Stat(probe); err == nil || filepath.Dir(probe) == probe {
+			break
+		}
+		probe = filepath.Dir(probe) // made at the first start, if the folder above can be written
+	}
+	f, err := os.CreateTemp(probe, ".doctor-*")
+	if err != nil {
+		d.found("state", stateBroken, "the state folder "+dir+" cannot be written", "make it writable for this user, or set STATE_DIR")
+		return
+	}
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+	for file, set := range serverKeys(cfg) {
+		if _, err := os.Stat(filepath.Join(dir, file)); set.IsZero() && os.IsNotExist(err) {
+			continue // made at the first start
+		}
+		if _, err := keyFor(set, dir, file); err != nil {
+			d.found("state", stateBroken, err.Error(), "restore the key from a backup, or move it away to have a new one made")
+			return
+		}
+	}
+	d.found("state", stateOK, dir, "")
+}
+
+// callers looks whether anybody could call.
+func (d *doctor) callers(cfg *config.Config) {
+	if _, err := openAuth(cfg); err != nil {
+		d.found("callers", stateBroken, err.Error(), "correct API_KEYS_JSON or the file API_KEYS_FILE")
+		return
+	}
+	_, noFile := os.Stat(cfg.Auth.KeysFile)
+	if cfg.Auth.KeysJSON.IsZero() && noFile != nil {
+		d.found("callers", stateWarning, "there is no API key, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
+		return
+	}
+	d.found("callers", stateOK, "API keys can be read", "")
+}
+
+func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
+	before := time.Now()
+	health, err := client.Health(ctx)
+	if err != nil {
+		d.found("vault", stateBroken, fault.From(err).Msg, "check VAULT_ADDR, the network, the certificates, and whether Vault is unsealed")
+		return
+	}
+	d.found("vault", stateOK, "version "+health.Version, "")
+	now := before.Add(time.Since(before) / 2)
+	if skew := now.Sub(time.Unix(health.ServerTime, 0)); skew.Abs() > maxSkew+time.Second { // whole seconds come
+		d.found("clock", stateWarning, fmt.Sprintf("Vault's clock and this one are %s apart", skew.Abs().Round(time.Second)), "synchronise both with NTP")
+	} else {
+		d.found("clock", stateOK, "in step with Vault's", "")
+	}
+	if cfg.Vault.Namespace != "" && !health.Enterprise {
+		d.found("namespace", stateWarning, "VAULT_NAMESPACE is set, and this Vault does not say that it is an Enterprise one: the Community Edition ignores namespaces, so it would isolate nothing", "unset it, unless this is an OpenBao with namespaces")
+	}
+	if !d.token(ctx, client) {
+		return
+	}
+	if err := client.KVVersion2(ctx); err != nil {
+		d.found("kv mount", stateBroken, fault.From(err).Msg, "set KV_MOUNT to the mount of a KV engine of version 2, and let the token's policy read it")
+	} else {
+		d.found("kv mount", stateOK, cfg.Vault.KVMount, "")
+	}
+	d.policies(ctx, cfg, client)
+}
+
+// token looks at the server's own token. It reports whether it is accepted.
+func (d *doctor) token(ctx context.Context, client *vaultx.Client) bool {
+	info, err := client.Token(ctx)
+	ttl := time.Duration(info.TTL) * time.Second
+	switch {
+	case errors.Is(err, fault.Forbidden):
+		d.found("token", stateSkipped, "accepted, but it may not look itself up", "")
+	case err != nil:
+		d.found("token", stateBroken, fault.From(err).Msg, "give a valid token in VAULT_TOKEN or VAULT_TOKEN_FILE")
+		return false
+	case len(info.Policies) == 1 && info.Policies[0] == "root":
+		d.found("token", stateWarning, "it is a root token", "give the server a token with just the policies that it needs (docs/tools.md lists the needs)")
+	case info.TTL > 0 && ttl < soonExpiring:
+		d.found("token", stateWarning, fmt.Sprintf("it ends in %s", ttl), "renew it, or issue a periodic one")
+	default:
+		d.found("token", stateOK, "accepted", "")
+	}
+	return true
+}
+
+// policies asks Vault whether the token may do what each tool needs, at a place
+// below the prefix that a subject would have.
+func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
+	type asked struct {
+		tool, capability string
+		path             string
+	}
+	var list []asked
+	for _, t := range tools.NewCatalog().Tools() {
+		for _, need := range t.Needs {
+			path := need.Template().Render(func(h vaultx.Hole) string {
+				switch h.Name {
+				case "kv":
+					return cfg.Vault.KVMount
+				case "prefix":
+					return cfg.Auth.DefaultPrefix + "/doctor"
+				}
+				return "doctor"
+			})
+			for _, capability := range need.Capabilities {
+				list = append(list, asked{t.Name, capability, path})
+			}
+		}
+	}
+	list = append(list, asked{"wrap_ttl", "update", vaultx.WrapOperation.Path.String()})
+	paths := make([]string, len(list))
+	for i, a := range list {
+		paths[i] = a.path
+	}
+	has, err := client.Capabilities(ctx, paths)
+	if err != nil {
+		d.found("policies", stateSkipped, "the token may not ask for its capabilities (update on sys/capabilities-self)", "")
+		return
+	}
+	var missing []string
+	for _, a := range list {
+		if !vaultx.Grants(has[a.path], a.capability) {
+			missing = append(missing, fmt.Sprintf("%s needs %s on %s", a.tool, a.capability, a.path))
+		}
+	}
+	if len(missing) > 0 {
+		d.found("policies", stateBroken, strings.Join(missing, "; "), "extend the policy of the server's token")
+		return
+	}
+	d.found("policies", stateOK, "the token may do what every tool needs", "")
+}

@@ -1,0 +1,19 @@
+package cli
+
+import (
+	"vault-mcp/config"
+	"vault-mcp/vaultx"
+)
+
+// openVault makes the Vault client. It reads certificates and reaches no
+// network.
+func openVault(cfg *config.Config) (*vaultx.Client, error) {
+	return vaultx.New(vaultx.Config{
+		Address: cfg.Vault.Addr, Namespace: cfg.Vault.Namespace, Token: cfg.Vault.Token,
+		CACert: cfg.Vault.CACert, CAPath: cfg.Vault.CAPath,
+		ClientCert: cfg.Vault.ClientCert, ClientKey: cfg.Vault.ClientKey,
+		TLSServerName: cfg.Vault.TLSServerName, SkipVerify: cfg.Vault.SkipVerify,
+		MaxConcurrent: cfg.Vault.MaxConcurrent,
+		Mounts:        vaultx.Mounts{KV: cfg.Vault.KVMount},
+	})
+}
