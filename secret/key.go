@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ const KeySize = 32
 // place, so exactly one wins and all return the winner's key. A file that
 // others may read or write, or that does not hold a key, is an error.
 func LoadOrCreateKey(path string) ([]byte, error) {
-	key, err := loadKey(path)
+	key, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
@@ -45,7 +46,7 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return loadKey(path)
+	return LoadKey(path)
 }
 
 // ParseKey reads a key given as a setting: 64 hexadecimal digits.
@@ -57,7 +58,9 @@ func ParseKey(t Text) ([]byte, error) {
 	return key, nil
 }
 
-func loadKey(path string) ([]byte, error) {
+// LoadKey returns the key kept in a file, as LoadOrCreateKey does, but makes
+// none.
+func LoadKey(path string) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the path comes from the operator's configuration
 	if err != nil {
 		return nil, err
@@ -70,9 +73,15 @@ func loadKey(path string) ([]byte, error) {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, fmt.Errorf("%s is open to others (mode %04o); want 0600", path, perm)
 	}
-	buf := make([]byte, 2*KeySize+2)
-	n, _ := f.Read(buf)
-	key, err := ParseKey(NewText(string(buf[:n])))
+	const most = 2*KeySize + 2 // and a line end
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	key, err := ParseKey(NewText(string(text)))
+	if err == nil && len(text) > most {
+		err = errors.New("there is more behind it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s does not hold a key: %w", path, err)
 	}

@@ -50,12 +50,13 @@ func (t *Text) UnmarshalText(b []byte) error {
 }
 
 // JSON is a secret JSON value, kept as the bytes in which it came, so that
-// numbers pass unaltered.
-type JSON struct{ p *jsontext.Value }
+// numbers pass unaltered. One pointer is not enough here: fmt looks through a
+// pointer to a slice when it complains of a wrong verb.
+type JSON struct{ p **jsontext.Value }
 
 // NewJSON wraps a JSON value. It does not copy.
 func NewJSON(v []byte) JSON {
-	j := jsontext.Value(v)
+	j := (*jsontext.Value)(&v)
 	return JSON{&j}
 }
 
@@ -64,11 +65,11 @@ func (j JSON) Reveal() jsontext.Value {
 	if j.p == nil {
 		return nil
 	}
-	return *j.p
+	return **j.p
 }
 
 // IsZero reports whether there is no value.
-func (j JSON) IsZero() bool { return j.p == nil || len(*j.p) == 0 }
+func (j JSON) IsZero() bool { return j.p == nil || len(**j.p) == 0 }
 
 // String implements fmt.Stringer, redacted.
 func (j JSON) String() string { return Redacted }
