@@ -6,7 +6,6 @@
 package auth
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -52,31 +51,8 @@ func (p *Principal) Contains(path string) bool {
 	return path == p.Prefix || strings.HasPrefix(path, p.Prefix+"/")
 }
 
-// Scope is one right: a verb, or a verb narrowed to an engine ("kv:read").
-type Scope string
-
-// The four verbs.
-const (
-	Read   Scope = "read"
-	Write  Scope = "write"
-	Delete Scope = "delete"
-	List   Scope = "list"
-)
-
-// AllScopes are the four verbs, what an API key without a record has.
-func AllScopes() Scopes { return Scopes{Read, Write, Delete, List} }
-
-// Scopes is a set of rights.
-type Scopes []Scope
-
-// Allow reports whether the set gives a verb on an engine: by the verb itself
-// or by the verb narrowed to that engine.
-func (s Scopes) Allow(engine string, verb Scope) bool {
-	return slices.Contains(s, verb) || slices.Contains(s, Scope(engine)+":"+verb)
-}
-
-// Limit is a token bucket: Requests per Window, with Burst calls at once.
-// The zero Limit does not limit.
+// Limit is a token bucket: Requests per Window, with Burst calls at once. A
+// Burst of 0 is as many as Requests. The zero Limit does not limit.
 type Limit struct {
 	Requests int
 	Window   time.Duration

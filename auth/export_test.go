@@ -1,0 +1,31 @@
+package auth
+
+import (
+	"net/http"
+	"time"
+)
+
+// Credential takes the key out of headers, for the fuzz target.
+func Credential(h http.Header) (string, error) { return credential(h) }
+
+// NewTestLimiter makes a Limiter of another size, by another clock.
+func NewTestLimiter(room int, clock func() time.Duration) *Limiter {
+	return &Limiter{newBuckets(room, clock)}
+}
+
+// NewTestAddressLimiter makes an AddressLimiter of another size, by another clock.
+func NewTestAddressLimiter(room int, clock func() time.Duration) *AddressLimiter {
+	return newAddressLimiter(room, clock)
+}
+
+// Buckets counts the buckets that a Limiter keeps.
+func (l *Limiter) Buckets() int {
+	n := 0
+	for i := range l.buckets.shards {
+		s := &l.buckets.shards[i]
+		s.mu.Lock()
+		n += len(s.full)
+		s.mu.Unlock()
+	}
+	return n
+}

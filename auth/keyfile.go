@@ -1,0 +1,313 @@
+package auth
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vault-mcp/fault"
+	"vault-mcp/secret"
+)
+
+// The format of a key file, and its bounds.
+const (
+	keyVersion = 1 // of its format
+	maxKeyFile = 8 << 20
+	maxKeys    = 10_000
+	maxNote    = 200
+	lockWait   = 30 * time.Second
+)
+
+// KeyFile is the file in which the hashed API keys stand. Any number of
+// processes may change it at once: a change is made under a lock file and
+// replaces the file as a whole, so that a reader sees either the old keys or
+// the new ones and no change is lost.
+//
+// A file that others may read or write is refused. No file means no keys.
+type KeyFile struct{ path string }
+
+// NewKeyFile names a key file; it need not exist yet.
+func NewKeyFile(path string) *KeyFile { return &KeyFile{path: path} }
+
+// KeyRecord is what may be known of a key.
+type KeyRecord struct {
+	ID            string    `json:"id"`
+	Subject       string    `json:"subject"`
+	Scopes        []string  `json:"scopes"`
+	Grants        Grants    `json:"grants,omitempty"`
+	Note          string    `json:"note,omitempty"`
+	CreatedAt     time.Time `json:"created_at"`
+	RotatedAt     time.Time `json:"rotated_at,omitzero"`     // of the last rotation
+	ExpiresAt     time.Time `json:"expires_at,omitzero"`     // zero: never
+	PreviousUntil time.Time `json:"previous_until,omitzero"` // end of the secret before the last rotation
+}
+
+// KeyOptions are what a new key can be given besides its subject.
+type KeyOptions struct {
+	Scopes   Scopes        // nil: all four
+	Grants   Grants        // besides those of every principal
+	Note     string        // for people
+	Lifetime time.Duration // 0: the key does not expire
+}
+
+// storedKey is one key as it stands in the file. The file says neither a key nor
+// anything from which one could be had.
+type storedKey struct {
+	ID        string          `json:"id"`
+	Subject   string          `json:"subject"`
+	SHA256    string          `json:"sha256"`
+	Scopes    []string        `json:"scopes"`
+	Grants    Grants          `json:"grants,omitempty"`
+	Note      string          `json:"note,omitempty"`
+	CreatedAt time.Time       `json:"created_at,omitzero"`
+	RotatedAt time.Time       `json:"rotated_at,omitzero"`
+	ExpiresAt time.Time       `json:"expires_at,omitzero"`
+	Previous  *previousSecret `json:"previous,omitempty"`
+}
+
+// previousSecret is the secret before a rotation, while it lives on.
+type previousSecret struct {
+	SHA256 string    `json:"sha256"`
+	Until  time.Time `json:"until"`
+}
+
+// keyDocument is the file.
+type keyDocument struct {
+	Version int         `json:"version"`
+	Keys    []storedKey `json:"keys"`
+}
+
+// Create makes a key for a subject. The key is returned this once; the file
+// holds its digest.
+func (f *KeyFile) Create(subject string, opt KeyOptions) (secret.Text, KeyRecord, error) {
+	switch _, err := Slug(subject); {
+	case err != nil:
+		return secret.Text{}, KeyRecord{}, err
+	case !utf8.ValidString(subject):
+		return secret.Text{}, KeyRecord{}, fault.New(fault.Invalid, "the subject of a key in a file is valid UTF-8")
+	case opt.Lifetime < 0:
+		return secret.Text{}, KeyRecord{}, fault.New(fault.Invalid, "a key cannot have expired before it is made")
+	}
+	if opt.Scopes == nil {
+		opt.Scopes = AllScopes()
+	}
+	key := storedKey{
+		ID: newKeyID(), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
+		CreatedAt: now(),
+	}
+	if opt.Lifetime > 0 {
+		key.ExpiresAt = key.CreatedAt.Add(opt.Lifetime)
+	}
+	text := newKey(key.ID)
+	key.SHA256 = hexDigest(text)
+	if err := key.check(); err != nil {
+		return secret.Text{}, KeyRecord{}, err
+	}
+	err := f.update(func(doc *keyDocument) error {
+		if len(doc.Keys) >= maxKeys {
+			return fault.Newf(fault.Conflict, "the file holds %d keys and takes no more; revoke some", maxKeys)
+		}
+		if doc.find(key.ID) != nil {
+			return fault.New(fault.Conflict, "the new key's id is taken; try again")
+		}
+		doc.Keys = append(doc.Keys, key)
+		return nil
+	})
+	if err != nil {
+		return secret.Text{}, KeyRecord{}, err
+	}
+	return secret.NewText(text), key.record(), nil
+}
+
+// List returns the keys, the oldest first.
+func (f *KeyFile) List() ([]KeyRecord, error) {
+	doc, _, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]KeyRecord, len(doc.Keys))
+	for i := range doc.Keys {
+		list[i] = doc.Keys[i].record()
+	}
+	slices.SortStableFunc(list, func(a, b KeyRecord) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	return list, nil
+}
+
+// Rotate gives a key a new secret under its old id, so that records go on under
+// one name. The secret before it lives on for the overlap, never past its own
+// end; the one before that ends at once. A key that expires gets its lifetime
+// anew.
+func (f *KeyFile) Rotate(id string, overlap time.Duration) (secret.Text, KeyRecord, error) {
+	if overlap < 0 {
+		return secret.Text{}, KeyRecord{}, fault.New(fault.Invalid, "an overlap is not negative")
+	}
+	text := newKey(id)
+	var record KeyRecord
+	err := f.update(func(doc *keyDocument) error {
+		key := doc.find(id)
+		if key == nil {
+			return errNoSuchKey()
+		}
+		at := now()
+		old := &previousSecret{SHA256: key.SHA256, Until: at.Add(overlap)}
+		if !key.ExpiresAt.IsZero() {
+			if old.Until.After(key.ExpiresAt) {
+				old.Until = key.ExpiresAt
+			}
+			issued := key.CreatedAt
+			if !key.RotatedAt.IsZero() {
+				issued = key.RotatedAt
+			}
+			key.ExpiresAt = at.Add(key.ExpiresAt.Sub(issued))
+		}
+		key.Previous = nil
+		if old.Until.After(at) {
+			key.Previous = old
+		}
+		key.SHA256, key.RotatedAt = hexDigest(text), at
+		record = key.record()
+		return nil
+	})
+	if err != nil {
+		return secret.Text{}, KeyRecord{}, err
+	}
+	return secret.NewText(text), record, nil
+}
+
+// Revoke takes a key out of the file, with both its secrets. A running server
+// refuses it within two seconds.
+func (f *KeyFile) Revoke(id string) error {
+	return f.update(func(doc *keyDocument) error {
+		if doc.find(id) == nil {
+			return errNoSuchKey()
+		}
+		doc.Keys = slices.DeleteFunc(doc.Keys, func(k storedKey) bool { return k.ID == id })
+		return nil
+	})
+}
+
+func errNoSuchKey() error {
+	return fault.New(fault.NotFound, "there is no key with this id in the file")
+}
+
+// update changes the file under its lock.
+func (f *KeyFile) update(change func(*keyDocument) error) (err error) {
+	path, err := f.target()
+	if err != nil {
+		return err
+	}
+	release, err := acquire(path+".lock", lockWait)
+	if err != nil {
+		return fmt.Errorf("the lock of the key file: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	doc, _, err := f.read()
+	if err != nil {
+		return err
+	}
+	if err := change(doc); err != nil {
+		return err
+	}
+	for i := range doc.Keys {
+		if old := doc.Keys[i].Previous; old != nil && !old.Until.After(now()) {
+			doc.Keys[i].Previous = nil
+		}
+	}
+	data, err := json.Marshal(doc, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	if len(data) >= maxKeyFile {
+		return fault.New(fault.Conflict, "the key file would grow too large; revoke some keys")
+	}
+	return replaceFile(path, append(data, '\n'))
+}
+
+// target is the file to replace. Where the name is a symbolic link that is the
+// file behind it: the link stays.
+func (f *KeyFile) target() (string, error) {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+		return "", err
+	}
+	path, err := filepath.EvalSymlinks(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.path, nil
+	}
+	return path, err
+}
+
+// read reads and checks the file. No file is an empty document and no info.
+func (f *KeyFile) read() (*keyDocument, fs.FileInfo, error) {
+	file, err := openKeys(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &keyDocument{Version: keyVersion}, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fault.New(fault.Invalid, "the key file is not a regular file")
+	}
+	if err := private(info); err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(data) > maxKeyFile {
+		return nil, nil, fault.Newf(fault.Invalid, "the key file has over %d bytes", maxKeyFile)
+	}
+	doc := &keyDocument{}
+	if err := decodeStrict(data, doc); err != nil {
+		return nil, nil, fault.New(fault.Invalid, "the key file: "+fault.From(err).Msg)
+	}
+	if err := doc.check(); err != nil {
+		return nil, nil, fault.New(fault.Invalid, "the key file: "+fault.From(err).Msg)
+	}
+	return doc, info, nil
+}
+
+func (d *keyDocument) find(id string) *storedKey {
+	for i := range d.Keys {
+		if d.Keys[i].ID == id {
+			return &d.Keys[i]
+		}
+	}
+	return nil
+}
+
+// now is the time in whole seconds, as the file and its readers show it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
+
+func hexDigest(key string) string {
+	sum := digestOf(key)
+	return hex.EncodeToString(sum[:])
+}
+
+func texts(scopes Scopes) []string {
+	list := make([]string, len(scopes))
+	for i, s := range scopes {
+		list[i] = string(s)
+	}
+	return list
+}

@@ -1,0 +1,74 @@
+//go:build unix
+
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"vault-mcp/fault"
+)
+
+// openKeys opens the file for reading; it does not wait for the other end of a
+// FIFO.
+func openKeys(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// private refuses a file that somebody else can read or write.
+func private(info fs.FileInfo) error {
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return fault.Newf(fault.Invalid, "the key file is open to others (mode %04o); want 0600", perm)
+	}
+	return nil
+}
+
+// replaceFile puts a new file of mode 0600 in the place of path, as a whole and
+// so that it lasts through a power failure: a key that was revoked stays so.
+func replaceFile(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	file, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Cleanup()) }()
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	if err := file.CloseAtomicallyReplace(); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// openLock opens a lock file, making it if there is none. It is never removed:
+// two processes could then hold locks on different files of one name.
+func openLock(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+}
+
+// tryLock takes the lock, without waiting. It ends when the file is closed, or
+// with the process.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, fmt.Errorf("flock: %w", err)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package auth
+
+import (
+	"errors"
+	"time"
+
+	"vault-mcp/fault"
+)
+
+// acquire takes the lock of a file, waiting for whoever holds it, but not for
+// ever.
+func acquire(path string, wait time.Duration) (release func() error, err error) {
+	file, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	pause, end := time.Millisecond, time.Now().Add(wait)
+	for {
+		ok, err := tryLock(file)
+		switch {
+		case ok:
+			return file.Close, nil
+		case err == nil && time.Now().After(end):
+			err = fault.New(fault.Timeout, "another process holds it")
+		}
+		if err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 50*time.Millisecond)
+	}
+}
