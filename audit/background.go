@@ -89,6 +89,9 @@ func (t *Trail) checkpoint(detail string) error {
 	return err
 }
 
+// closedDetail stands in the last checkpoint of a process that ended properly.
+const closedDetail = "closed"
+
 // Close writes a last checkpoint, forces everything to the disk, and gives the
 // lock back. Append fails from then on. Closing again returns the same.
 func (t *Trail) Close() error {
@@ -99,7 +102,7 @@ func (t *Trail) Close() error {
 		t.closed = true
 		err := t.place()
 		if err == nil {
-			err = t.checkpoint("closed")
+			err = t.checkpoint(closedDetail)
 		}
 		seq, broken := t.at.seq, t.moved != nil
 		t.mu.Unlock()

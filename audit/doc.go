@@ -54,8 +54,8 @@
 //
 //	open        first in every file, and at each start of a process in an old
 //	            one: chain (random name of the chain), key (fingerprint of the
-//	            key), part (number of the file in the chain), file (the name of
-//	            the file before it, if there is one)
+//	            key), part (number of the file in the chain), file (only first
+//	            in a file: the name of the file before it, if there is one)
 //	recovery    after something could not be written: cut (bytes of a partial
 //	            line that were taken off), torn (bytes before this record that
 //	            could not be taken off, to be skipped), refused (records that

@@ -75,7 +75,13 @@ func readMark(f io.ReaderAt, key *macer) (mark, error) {
 		}
 		line := bytes.TrimRight(buf[:n], " \n")
 		if _, ok := key.open(line); n == headSize && ok {
-			return m, jsonv2.Unmarshal(line, &m)
+			if err := jsonv2.Unmarshal(line, &m); err != nil {
+				return m, err
+			}
+			// No byte may differ, not even one of the padding.
+			if bytes.Equal(m.encode(nil, key), buf[:n]) {
+				return m, nil
+			}
 		}
 		err = errBadHead
 	}

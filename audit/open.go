@@ -134,7 +134,7 @@ func (t *Trail) resume() error {
 		return t.refuse(t.path, err)
 	}
 	t.begin() // takes the torn bytes off, or fences them
-	t.add(t.opening(t.part))
+	t.add(t.opening(t.part, t.size == 0))
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
@@ -155,7 +155,9 @@ func (t *Trail) found() (mark, error) {
 	}
 	p := start()
 	m := mark{Chain: random(16), Part: 1, Head: string(p.mac[:])}
-	return m, t.head.write(m)
+	// The head must outlive a power failure that the first records outlive:
+	// records without a head are not continued.
+	return m, errors.Join(t.head.write(m), t.head.f.Sync())
 }
 
 // settle puts the file that is to be written in its place, and opens it. It is
@@ -172,7 +174,7 @@ func (t *Trail) settle(m mark) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	switch {
-	case !there && m.Seq > 0 && t.part == m.Part:
+	case !there && m.Seq > 0 && (t.part == m.Part || !waiting):
 		return t.refuse(t.path, errors.New("the file is gone"))
 	case !there && waiting && t.part > 1:
 		err = os.Rename(nextPath(t.path), t.path)

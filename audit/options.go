@@ -78,6 +78,9 @@ func (o Options) withDefaults() (Options, error) {
 	if err != nil {
 		return o, fmt.Errorf("audit: %w", err)
 	}
+	if chainOf(path) != path {
+		return o, fmt.Errorf("audit: %s: the name of a trail must not end like those of its other files", path)
+	}
 	o.Path = path
 	return o, nil
 }

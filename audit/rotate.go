@@ -37,14 +37,19 @@ func (t *Trail) rotate() error {
 		return fmt.Errorf("audit: rotation: %w", err)
 	}
 	// All of the old file is on the disk, and so is the first record of the
-	// new one.
-	if err := t.head.write(t.mark()); err != nil {
+	// new one. The head must not be there before the names are.
+	err = syncDir(t.path)
+	if err == nil {
+		err = t.head.write(t.mark())
+	}
+	if err != nil {
 		return fmt.Errorf("audit: rotation: %w", err)
 	}
 	return nil
 }
 
-// moveTo does steps 2 to 5, with f as X.next.
+// moveTo does steps 2 to 5, with f as X.next. When it returns an error, f is
+// not in use.
 func (t *Trail) moveTo(f *os.File, to string) error {
 	t.begin()
 	t.add(&Record{Kind: Rotate, File: filepath.Base(to)})
@@ -55,7 +60,7 @@ func (t *Trail) moveTo(f *os.File, to string) error {
 		return err
 	}
 	t.begin()
-	t.add(t.opening(t.part + 1))
+	t.add(t.opening(t.part+1, true))
 	n, err := f.Write(t.enc.buf)
 	if err != nil {
 		return err
@@ -76,5 +81,5 @@ func (t *Trail) moveTo(f *os.File, to string) error {
 	_ = t.f.Close()
 	t.f, t.info, t.part, t.at = f, info, t.part+1, t.next
 	t.size, t.turnAt, t.pinned = int64(n), t.opt.MaxBytes, false
-	return syncDir(t.path)
+	return nil
 }

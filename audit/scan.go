@@ -52,6 +52,12 @@ func newLineReader(r io.Reader, off int64) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, 4*MaxRecord), off: off}
 }
 
+// reset makes l read another file from its beginning.
+func (l *lineReader) reset(r io.Reader) {
+	l.r.Reset(r)
+	l.off, l.line = 0, 0
+}
+
 // next reads a line: its text without the line end (good until the next call;
 // nil if it is far longer than a record can be), the bytes it takes, and
 // whether it has a line end. At the end of the file, size is 0.

@@ -263,10 +263,12 @@ func (t *Trail) mark() mark {
 	return mark{Chain: t.chain, Part: t.part, Seq: t.at.seq, Size: t.size, Head: string(t.at.mac[:])}
 }
 
-// opening is the record at the start of a file, or of a process.
-func (t *Trail) opening(part uint64) *Record {
+// opening is the record at the start of a file, or of a process. Only the
+// first one in a file names the file before it: so nobody can cut off what
+// stands before a later one and call the rest a whole file.
+func (t *Trail) opening(part uint64, first bool) *Record {
 	r := &Record{Kind: Opened, Chain: t.chain, Key: t.keys.fingerprint, Part: part}
-	if part > 1 {
+	if part > 1 && first {
 		r.File = filepath.Base(partPath(t.path, part-1))
 	}
 	return r

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package audit_test
+
+func child(string, string) {}

@@ -1,0 +1,150 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// VerifyOptions say with what a trail is verified, and what may be missing.
+type VerifyOptions struct {
+	Key []byte // KeySize bytes
+
+	// Partial accepts what archiving leaves behind: files that are gone at the
+	// beginning of a chain, and, where there is no head file, at its end. What is
+	// there must still be whole and belong together.
+	Partial bool
+}
+
+// Report is what Verify found.
+type Report struct {
+	OK     bool          `json:"ok"` // every chain is
+	Chains []ChainReport `json:"chains"`
+}
+
+// ChainReport is what Verify found in one chain.
+type ChainReport struct {
+	Path       string          `json:"path"`
+	OK         bool            `json:"ok"`         // there is no problem
+	Writing    bool            `json:"writing"`    // a running process is writing it
+	Files      int             `json:"files"`      // numbered ones and the current one
+	Records    uint64          `json:"records"`    // that are good
+	Kinds      map[Kind]uint64 `json:"kinds"`      // records by kind
+	First      time.Time       `json:"first"`      // time of the first record
+	Last       time.Time       `json:"last"`       // and of the last one
+	Refused    uint64          `json:"refused"`    // records that could not be written, whose calls were refused
+	Unanswered uint64          `json:"unanswered"` // attempts without an outcome
+	Notes      []Finding       `json:"notes"`      // worth knowing, no tampering
+	MoreNotes  uint64          `json:"more_notes"` // not listed
+	Problems   []Finding       `json:"problems"`   // why the chain is not as it was written
+	More       uint64          `json:"more"`       // problems that are not listed
+	chain      string          // its random name
+}
+
+// Finding is one thing that was found at one place.
+type Finding struct {
+	File string `json:"file"`
+	Line int    `json:"line,omitzero"`
+	What string `json:"what"`
+}
+
+func (f Finding) String() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.What
+	}
+	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.What)
+}
+
+// maxFindings bounds the lists of a report.
+const maxFindings = 200
+
+// Verify checks the chain to which a file belongs, or all chains in a folder,
+// in bounded memory. A chain that is being written is checked as far as it had
+// got. The error says that nothing could be checked; what is wrong with a chain
+// stands in the report.
+func Verify(path string, opt VerifyOptions) (Report, error) {
+	k, err := derive(opt.Key)
+	if err != nil {
+		return Report{}, err
+	}
+	chains, err := findChains(path)
+	if err != nil {
+		return Report{}, err
+	}
+	report := Report{OK: true}
+	names := map[string]string{} // a chain's random name to its path
+	for _, c := range chains {
+		r := verifyChain(c, k, opt.Partial)
+		if other, twice := names[r.chain]; twice && r.chain != "" {
+			r.problem(Finding{File: c.path, What: "a copy of the chain in " + other})
+		}
+		names[r.chain] = c.path
+		report.OK = report.OK && r.OK
+		report.Chains = append(report.Chains, r)
+	}
+	return report, nil
+}
+
+// verifyChain checks a chain. While a writer takes torn bytes off or starts,
+// the files can look wrong for a moment, so a chain with a writer is looked at
+// again before it is called altered.
+func verifyChain(c chainFiles, k keys, partial bool) ChainReport {
+	for again := 2; ; again-- {
+		r := newChecker(c, k, partial).run()
+		if r.OK || !r.Writing || again == 0 {
+			return r
+		}
+		if fresh, err := findChains(c.path); err == nil {
+			c = fresh[0]
+		}
+	}
+}
+
+func (r *ChainReport) problem(f Finding) {
+	r.OK = false
+	if len(r.Problems) == maxFindings {
+		r.More++
+		return
+	}
+	r.Problems = append(r.Problems, f)
+}
+
+func (r *ChainReport) note(f Finding) {
+	if len(r.Notes) == maxFindings {
+		r.MoreNotes++
+		return
+	}
+	r.Notes = append(r.Notes, f)
+}
+
+// headOf reads the head file of a chain and tells whether a process is writing
+// the chain: that process holds the lock.
+func headOf(path string, key *macer) (m mark, writing bool, err error) {
+	f, err := openFile(headPath(path))
+	if err != nil {
+		return m, false, err
+	}
+	defer func() { _ = f.Close() }()
+	free, err := lockShared(f)
+	if err != nil {
+		return m, false, fmt.Errorf("its lock cannot be read: %w", err)
+	}
+	m, err = readMark(f, key)
+	return m, !free, err
+}
+
+// foreign tells by which other key a line claims to have been written.
+func foreign(text []byte, k keys) (fingerprint string, ok bool) {
+	r, err := Parse(text)
+	if err != nil || r.Kind != Opened || r.Key == k.fingerprint || len(r.Key) != len(k.fingerprint) {
+		return "", false
+	}
+	for _, c := range r.Key {
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return "", false
+		}
+	}
+	return r.Key, true
+}
+
+var errWrongKey = errors.New("wrong key")
