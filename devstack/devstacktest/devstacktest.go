@@ -1,0 +1,117 @@
+// Package devstacktest gives tests a real Vault.
+//
+//	func TestMain(m *testing.M) { os.Exit(devstacktest.Main(m)) }
+//
+//	v := devstacktest.Shared(t)                                          // one for the whole test binary
+//	v := devstacktest.Fresh(t, devstacktest.Options{})                   // one for this test
+//	v := devstacktest.Fresh(t, devstacktest.Options{File: true})         // one that can be killed and restarted
+//	seen := devstacktest.Recorder(t, v.Addr)                             // sees each request that reaches it
+//
+// Where no Vault is installed, one is built: a test is never skipped for want
+// of it. The build takes longer than `go test` lets a test run, so build first
+// where there may be none.
+package devstacktest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"vault-mcp/devstack"
+)
+
+// Options are those of devstack.
+type Options = devstack.Options
+
+// The test binary's own state: which Vault binary, and the shared server.
+var (
+	find = sync.OnceValues(func() (string, error) {
+		return devstack.Find(context.Background(), say)
+	})
+	shared struct {
+		sync.Mutex
+		open bool // Main is there to stop it
+		v    *devstack.Vault
+		err  error
+	}
+)
+
+// Main runs the tests, stops the shared Vault and then looks for goroutines
+// that were left behind. It returns the exit code.
+func Main(m *testing.M, opts ...goleak.Option) int {
+	shared.Lock()
+	shared.open = true
+	shared.Unlock()
+	code := m.Run()
+	shared.Lock()
+	shared.open = false
+	if shared.v != nil {
+		shared.v.Stop()
+	}
+	shared.Unlock()
+	if code != 0 {
+		return code
+	}
+	// The default client's idle connections belong to no test.
+	if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+	if err := goleak.Find(opts...); err != nil {
+		fmt.Fprintln(os.Stderr, "goroutines were left behind:", err)
+		return 1
+	}
+	return 0
+}
+
+// Shared returns the Vault that all tests of this binary share, in dev mode.
+// Tests use paths and names of their own in it, and do not stop or seal it.
+func Shared(tb testing.TB) *devstack.Vault {
+	tb.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	require.True(tb, shared.open, "Shared needs `os.Exit(devstacktest.Main(m))` in TestMain, which stops it")
+	if shared.v == nil && shared.err == nil {
+		shared.v, shared.err = start(context.Background(), Options{})
+	}
+	require.NoError(tb, shared.err)
+	return shared.v
+}
+
+// Fresh returns a Vault that ends with the test. Its last words are logged if
+// the test fails.
+func Fresh(tb testing.TB, opt Options) *devstack.Vault {
+	tb.Helper()
+	v, err := start(context.Background(), opt)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			log := v.Log()
+			tb.Logf("Vault at %s said last:\n%s", v.Addr, log[max(0, len(log)-4096):])
+		}
+		v.Stop()
+	})
+	return v
+}
+
+func start(ctx context.Context, opt Options) (*devstack.Vault, error) {
+	if opt.Bin == "" {
+		bin, err := find()
+		if err != nil {
+			return nil, err
+		}
+		opt.Bin = bin
+	}
+	if opt.Log == nil {
+		opt.Log = say
+	}
+	return devstack.Start(ctx, opt)
+}
+
+// say reports at once, where a test's own log would show only at its end.
+func say(line string) { fmt.Fprintln(os.Stderr, "devstack:", line) }

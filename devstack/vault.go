@@ -1,0 +1,360 @@
+// Package devstack finds or builds, starts, seeds and stops the real servers
+// that vault-mcp is developed and tested against: for `vault-mcp dev` and for
+// tests alike, by the same code.
+//
+// Start gives one Vault of its own on a free port of 127.0.0.1. Without further
+// options it runs in dev mode: in memory, unsealed, KV version 2 at secret/,
+// ready in under a second. With Options.File it keeps its data, so that it can
+// be killed and started again; with Options.TLS it also speaks TLS, with a
+// certificate authority of its own.
+//
+// A Vault ends with its owner, also when the owner is killed: see process. It
+// is not embedded: the binary is found or built by Find.
+//
+// StartStack gives what `vault-mcp dev` needs: a Vault with demo secrets.
+package devstack
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"vault-mcp/secret"
+)
+
+// Mount is where a started Vault has its KV version 2 engine.
+const Mount = "secret"
+
+// Bounds of a start and a stop.
+const (
+	startTimeout = 60 * time.Second      // a loaded machine; alone it takes less than a second
+	stopGrace    = 5 * time.Second       // from SIGTERM to SIGKILL
+	pollEvery    = 20 * time.Millisecond // while waiting for readiness
+	portAttempts = 5                     // a free port may be taken before Vault binds it
+)
+
+// Options says what Vault to start. The zero Options give one in dev mode.
+type Options struct {
+	Bin string       // the binary; empty: what Find finds
+	Log func(string) // hears what takes long, such as a build; nil: nobody does
+
+	File              bool // keep data and root token over Kill and Restart
+	TLS               bool // serve TLS only; implies File
+	RequireClientCert bool // with TLS: refuse clients without a certificate of CACert
+}
+
+// Vault is a running server. Its exported fields change only in Restart, which
+// must therefore not run beside their readers.
+type Vault struct {
+	Addr      string // for VAULT_ADDR
+	RootToken secret.Text
+	Version   string // as sys/health says it
+
+	// With Options.TLS: files for VAULT_CACERT, VAULT_CLIENT_CERT and
+	// VAULT_CLIENT_KEY.
+	CACert, ClientCert, ClientKey string
+
+	opt       Options
+	bin, dir  string
+	port      int         // the next one is for cluster traffic, also in dev mode
+	nonce     string      // sent back by a Vault of ours, see answers
+	unsealKey secret.Text // with Options.File, after the first start
+	out       *tail
+	http      *http.Client
+
+	mu      sync.Mutex // serialises Stop, Kill and Restart
+	proc    *process
+	stopped bool
+}
+
+// errPortTaken says that somebody else was faster: another port may do.
+var errPortTaken = errors.New("the port was taken by another process")
+
+// Start starts a Vault and returns when it can be used. The context bounds the
+// start alone; the server lives until Stop, or until this process ends.
+func Start(ctx context.Context, opt Options) (*Vault, error) {
+	if opt.Log == nil {
+		opt.Log = func(string) {}
+	}
+	opt.File = opt.File || opt.TLS
+	bin := opt.Bin
+	if bin == "" {
+		var err error
+		if bin, err = Find(ctx, opt.Log); err != nil {
+			return nil, err
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		v, err := launch(ctx, bin, opt)
+		if err == nil || attempt == portAttempts || !errors.Is(err, errPortTaken) {
+			return v, err
+		}
+	}
+}
+
+// launch starts a Vault on ports that are free now.
+func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) {
+	v := &Vault{opt: opt, bin: bin, nonce: randomHex(), out: &tail{max: logKept}}
+	if v.dir, err = os.MkdirTemp("", "vault-mcp-devstack-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			v.Stop()
+		}
+	}()
+	if v.port, err = freePorts(); err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{} // no proxy from the environment
+	v.http = &http.Client{Transport: transport, Timeout: requestTimeout}
+	v.Addr = "http://" + v.listen()
+	if opt.TLS {
+		v.Addr = "https://" + v.listen()
+		if transport.TLSClientConfig, err = v.makeCertificates(); err != nil {
+			return nil, err
+		}
+	}
+	if opt.File {
+		if err := v.writeConfig(); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.run(ctx); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// run starts the process and waits until it can be used.
+func (v *Vault) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	args := []string{"server", "-config=" + v.path("vault.hcl")}
+	env := []string{"PATH=/usr/bin:/bin", "HOME=" + v.dir, "TMPDIR=" + v.dir}
+	if !v.opt.File {
+		v.RootToken = secret.NewText(randomHex())
+		args = []string{"server", "-dev", "-dev-no-store-token", "-dev-listen-address=" + v.listen()}
+		// By the environment, as other users can read a command line. OpenBao
+		// has its own name for it.
+		env = append(env, "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken.Reveal(), "BAO_DEV_ROOT_TOKEN_ID="+v.RootToken.Reveal())
+	}
+	v.out.reset()
+	var err error
+	if v.proc, err = startProcess(v.dir, v.out, env, v.bin, args...); err != nil {
+		return err
+	}
+	if v.opt.File {
+		if err := v.open(ctx); err != nil {
+			return err
+		}
+	} else if err := v.await(ctx, v.kvReady); err != nil { // that it takes our random token proves that it is ours
+		return err
+	}
+	return v.active(ctx)
+}
+
+// active reports whether the server is unsealed and the leader of its cluster
+// of one, and notes its version.
+func (v *Vault) active(ctx context.Context) error {
+	var health struct {
+		Version string `json:"version"`
+	}
+	err := v.Request(ctx, http.MethodGet, "sys/health", nil, &health)
+	if err == nil {
+		v.Version = health.Version
+	}
+	return err
+}
+
+// open brings a Vault with storage into use: initialised and with its KV engine
+// on the first start, unsealed on every one.
+func (v *Vault) open(ctx context.Context) error {
+	if err := v.await(ctx, v.answers); err != nil {
+		return err
+	}
+	first := v.unsealKey.IsZero()
+	if first {
+		var made struct {
+			Keys      []string `json:"keys_base64"`
+			RootToken string   `json:"root_token"`
+		}
+		body := map[string]any{"secret_shares": 1, "secret_threshold": 1}
+		if err := v.Request(ctx, http.MethodPut, "sys/init", body, &made); err != nil {
+			return err
+		}
+		if len(made.Keys) != 1 {
+			return errors.New("sys/init did not return one key")
+		}
+		v.unsealKey, v.RootToken = secret.NewText(made.Keys[0]), secret.NewText(made.RootToken)
+	}
+	if err := v.unseal(ctx, v.unsealKey); err != nil {
+		return err
+	}
+	if err := v.await(ctx, v.active); err != nil {
+		return err
+	}
+	if first {
+		body := map[string]any{"type": "kv", "options": map[string]string{"version": "2"}}
+		if err := v.Request(ctx, http.MethodPost, "sys/mounts/"+Mount, body, nil); err != nil {
+			return err
+		}
+	}
+	return v.await(ctx, v.kvReady)
+}
+
+// await polls until ready returns nil, the process ends or ctx does.
+func (v *Vault) await(ctx context.Context, ready func(context.Context) error) error {
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-v.proc.done:
+			cause := errors.New("the server ended while it started")
+			if v.out.contains("address already in use") {
+				cause = errPortTaken
+			}
+			return fmt.Errorf("%s: %w; its last words:\n%s", v.bin, cause, v.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not ready: %w (%w); its last words:\n%s", v.bin, context.Cause(ctx), err, v.lastWords())
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// kvReady reports whether the KV engine serves; for a moment after a mount it
+// does not.
+func (v *Vault) kvReady(ctx context.Context) error {
+	return v.Request(ctx, http.MethodGet, Mount+"/config", nil, nil)
+}
+
+// Restart starts the server again on its port, ending it first where it still
+// runs. With Options.File everything is kept and it comes back unsealed;
+// otherwise it comes back empty, with a new root token.
+func (v *Vault) Restart(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.stopped {
+		return errors.New("the server was stopped for good")
+	}
+	v.end(func(p *process) {
+		if v.opt.File {
+			p.stop(stopGrace) // it has files to close
+		} else {
+			p.kill()
+		}
+	})
+	if err := v.run(ctx); err != nil {
+		v.end((*process).kill)
+		return err
+	}
+	return nil
+}
+
+// Kill ends the server at once, as kill -9 does, and keeps what Restart needs.
+func (v *Vault) Kill() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.end((*process).kill)
+}
+
+// Stop ends the server for good and removes its files. It may be called twice.
+func (v *Vault) Stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.end((*process).kill) // nothing is kept, and an orderly end takes half a second
+	v.stopped = true
+	_ = os.RemoveAll(v.dir) // a temporary folder: nobody can act on the error
+}
+
+func (v *Vault) end(how func(*process)) {
+	if v.proc != nil {
+		how(v.proc)
+	}
+	if v.http != nil {
+		v.http.CloseIdleConnections()
+	}
+}
+
+// Done is closed when the process that runs now has ended, for whatever reason.
+func (v *Vault) Done() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.proc.done
+}
+
+// Pid is the server's process id.
+func (v *Vault) Pid() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.proc.pid()
+}
+
+// Log is the end of what the server has printed since it was last started,
+// without its token and key.
+func (v *Vault) Log() string {
+	text := v.out.String()
+	for _, s := range []secret.Text{v.RootToken, v.key()} {
+		if !s.IsZero() {
+			text = strings.ReplaceAll(text, s.Reveal(), secret.Redacted)
+		}
+	}
+	return text
+}
+
+// key is the unseal key. In dev mode it is in the output alone, some time after
+// the server has become ready.
+func (v *Vault) key() secret.Text {
+	if v.opt.File {
+		return v.unsealKey
+	}
+	key, _ := v.out.after("Unseal Key: ")
+	return secret.NewText(key)
+}
+
+// lastWords are the lines of Log that fit into an error.
+func (v *Vault) lastWords() string {
+	lines := strings.Split(strings.TrimSpace(v.Log()), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+func (v *Vault) path(name string) string { return filepath.Join(v.dir, name) }
+
+func (v *Vault) listen() string { return loopback(v.port) }
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// freePorts returns a port on which nobody listens now, nor on the next one.
+func freePorts() (int, error) {
+	for range 100 {
+		first, err := net.Listen("tcp", loopback(0))
+		if err != nil {
+			return 0, err
+		}
+		port := first.Addr().(*net.TCPAddr).Port
+		second, err := net.Listen("tcp", loopback(port+1))
+		_ = first.Close()
+		if err == nil {
+			return port, second.Close()
+		}
+	}
+	return 0, errors.New("no two free ports in a row on 127.0.0.1")
+}
+
+func randomHex() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: it ends the program instead
+	return hex.EncodeToString(b)
+}
