@@ -30,6 +30,9 @@ type Bound struct {
 	op     Operation
 	opt    BindOptions
 	ids    []string
+
+	ours bool // the server's own question: not held up by callers' requests
+	bare bool // without the namespace
 }
 
 // Bind makes a Bound for an operation.
@@ -63,20 +66,33 @@ type Response struct {
 	whole jsontext.Value // of answers that have no data member
 }
 
-// attempts is how often a retryable operation is tried.
-const attempts = 3
+const (
+	// attempts is how often a retryable operation is tried.
+	attempts = 3
+	// longestCall bounds a call whose context has no deadline.
+	longestCall = 30 * time.Second
+)
 
 // Do does the operation, repeating it after a passing fault if it is retryable
-// and the context leaves time. An error is a *fault.Error.
+// and the context leaves time. An error is a *fault.Error; with one of kind
+// NotFound there is a Response too if Vault's answer could be read, since that
+// of a deleted version says when it was deleted.
 func (b *Bound) Do(ctx context.Context, req Request) (*Response, error) {
-	leave, err := b.client.gate.enter(ctx, b.opt.Owner)
-	if err != nil {
-		return nil, fault.From(err)
-	}
-	defer leave()
 	body, err := encodeBody(req.Body)
 	if err != nil {
 		return nil, err
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longestCall)
+		defer cancel()
+	}
+	if !b.ours {
+		leave, err := b.client.gate.enter(ctx, b.opt.Owner)
+		if err != nil {
+			return nil, fault.From(err)
+		}
+		defer leave()
 	}
 	for try := 1; ; try++ {
 		resp, err := b.once(ctx, req, body)
@@ -108,80 +124,89 @@ func pause(ctx context.Context, err error, try int) bool {
 }
 
 func (b *Bound) once(ctx context.Context, req Request, body []byte) (*Response, error) {
-	c := b.client
-	if err := c.brk.enter(); err != nil {
+	pass, err := b.client.brk.enter()
+	if err != nil {
 		return nil, err
 	}
-	s, err := c.session()
-	if err != nil {
-		c.brk.leave(nil)
-		return nil, fault.Wrap(fault.Unavailable, msgUnreachable, err)
+	o := b.send(ctx, req, body)
+	state, why := o.health(ctx)
+	b.client.brk.leave(pass, state, why)
+
+	resp := &Response{Status: o.status}
+	if o.err != nil || o.status >= 300 {
+		failure := b.classify(ctx, o, body != nil)
+		readable := o.err == nil && jsonv2.Unmarshal(o.answer, resp) == nil
+		b.saw(resp.RequestID)
+		if readable && failure.Kind == fault.NotFound {
+			return resp, failure
+		}
+		return nil, failure
 	}
-	p := &pin{method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: s.token, wrap: req.wrapTTL}
-	r := s.api.NewRequest(b.op.Method, "/v1")
+	if o.status == http.StatusNoContent || len(o.answer) == 0 {
+		return resp, nil
+	}
+	if jsonv2.Unmarshal(o.answer, resp) != nil {
+		// The decoder's error may quote the answer.
+		return nil, b.unlessRetryable(fault.Wrap(fault.Unavailable, "Vault's answer cannot be read", passingError{errNotVault}))
+	}
+	resp.whole = o.answer
+	b.saw(resp.RequestID)
+	return resp, nil
+}
+
+var errNotVault = errors.New("the answer is not JSON of the shape that Vault gives")
+
+// send makes one request and reads the answer, whatever its status.
+func (b *Bound) send(ctx context.Context, req Request, body []byte) outcome {
+	s, err := b.client.session()
+	if err != nil {
+		return outcome{err: err}
+	}
+	stock, namespace := s.api, b.client.cfg.Namespace
+	if b.bare {
+		stock, namespace = s.bare, ""
+	}
+	r := stock.NewRequest(b.op.Method, "/v1")
 	r.URL.Path, r.URL.RawPath = "/v1/"+b.op.Path.decoded, "/v1/"+b.op.Path.escaped
-	r.Params, r.WrapTTL = req.Query, req.wrapTTL
-	if body != nil {
-		r.BodyBytes = body
+	r.Params, r.WrapTTL, r.BodyBytes = req.Query, req.wrapTTL, body
+	p := &pin{
+		method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: s.token, namespace: namespace,
+		wrap: req.wrapTTL, repeatable: b.opt.Retryable,
 	}
 	if req.MergePatch {
-		r.Headers.Set("Content-Type", "application/merge-patch+json")
+		p.contentType = "application/merge-patch+json"
+		r.Headers.Set(contentType, p.contentType)
 	}
 	// The request is built on the stock client, whose higher-level methods join
 	// paths; only the raw call takes a path as it is.
-	raw, err := s.api.RawRequestWithContext(withPin(ctx, p), r) //nolint:staticcheck // deprecated, but see above
-	status, answer, err := readAnswer(raw, err)
-	c.brk.leave(outage(status, err))
-	if err == nil && status < 300 {
-		resp := &Response{Status: status}
-		if status == http.StatusNoContent || len(answer) == 0 {
-			return resp, nil
-		}
-		if err = jsonv2.Unmarshal(answer, resp); err == nil {
-			resp.whole = answer
-			b.saw(resp.RequestID)
-			return resp, nil
-		}
-		return nil, b.undecodable(err)
-	}
-	failure := classify(ctx, b.op, b.opt.Retryable, status, answer, raw, err)
-	resp := &Response{Status: status}
-	if jsonv2.Unmarshal(answer, resp) != nil || status != http.StatusNotFound {
-		b.saw(resp.RequestID)
-		return nil, failure
-	}
-	b.saw(resp.RequestID)
-	return resp, failure
+	raw, err := stock.RawRequestWithContext(withPin(ctx, p), r) //nolint:staticcheck // deprecated, but see above
+	return readAnswer(raw, err)
 }
 
-// saw keeps an id for the trail; Vault's are short, another server's might not be.
-func (b *Bound) saw(id string) {
-	if id != "" && len(id) <= 64 && len(b.ids) < attempts+1 {
-		b.ids = append(b.ids, id)
-	}
-}
-
-func (b *Bound) undecodable(err error) error {
-	f := fault.Wrap(fault.Unavailable, "Vault's answer cannot be read", passingError{causeOf(err)})
-	return unknownUnless(b.opt.Retryable, f)
-}
-
-// readAnswer reads a response, whatever its status. The stock client reports
-// statuses as errors of its own; only those without a response matter here.
-func readAnswer(raw *api.Response, err error) (int, []byte, error) {
+// readAnswer reads a response. The stock client reports statuses as errors of
+// its own, which do not matter here; any other error does.
+func readAnswer(raw *api.Response, err error) outcome {
 	if raw == nil {
 		if err == nil {
 			err = errors.New("no response")
 		}
-		return 0, nil, err
+		return outcome{err: err}
 	}
 	defer func() { _ = raw.Body.Close() }()
-	answer, readErr := io.ReadAll(raw.Body)
 	var status *api.ResponseError
-	if readErr == nil && err != nil && !errors.As(err, &status) && raw.StatusCode < 300 {
-		readErr = err
+	if err != nil && !errors.As(err, &status) {
+		return outcome{status: raw.StatusCode, err: err}
 	}
-	return raw.StatusCode, answer, readErr
+	answer, err := io.ReadAll(raw.Body)
+	return outcome{status: raw.StatusCode, answer: answer, header: raw.Header, err: err}
+}
+
+// saw keeps an id for the trail; Vault's are short UUIDs, what another server
+// calls so might be anything.
+func (b *Bound) saw(id string) {
+	if id != "" && len(id) <= 64 && CheckName(id) == nil && len(b.ids) < attempts+1 {
+		b.ids = append(b.ids, id)
+	}
 }
 
 func encodeBody(body any) ([]byte, error) {

@@ -18,7 +18,8 @@ import (
 )
 
 // Config says how Vault is reached. Nothing else does: the process environment,
-// which the stock client would read, has no say.
+// which the stock client reads, has no say. (A variable of its that cannot be
+// parsed still keeps it from being made; New reports that.)
 type Config struct {
 	Address          string      // http(s)://host:port
 	Namespace        string      // Enterprise and OpenBao; empty: none
@@ -40,6 +41,7 @@ type Mounts struct{ KV, Transit, Database, SSH string }
 type Client struct {
 	cfg   Config
 	base  *url.URL
+	wire  *http.Transport
 	http  *http.Client
 	gate  *gate
 	brk   breaker
@@ -53,14 +55,18 @@ type Client struct {
 type session struct {
 	token secret.Text
 	api   *api.Client
+	bare  *api.Client // the same without a namespace
 }
 
 // New makes a client. It reads certificate files and reaches no network.
 func New(cfg Config) (*Client, error) {
 	base, err := url.Parse(cfg.Address)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.Path != "" && base.Path != "/" ||
+	if err != nil || base.Hostname() == "" || base.Scheme != "http" && base.Scheme != "https" || base.Path != "" && base.Path != "/" ||
 		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("VAULT_ADDR: must be http:// or https:// with a host and nothing after it")
+	}
+	if !headerText(cfg.Token.Reveal()) || !headerText(cfg.Namespace) {
+		return nil, errors.New("VAULT_TOKEN, VAULT_NAMESPACE: must be printable ASCII without spaces or line ends")
 	}
 	base.Path = ""
 	if cfg.MaxConcurrent <= 0 {
@@ -80,21 +86,35 @@ func New(cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("%s: %s", name, fault.From(err).Msg)
 		}
 	}
-	transport, err := newTransport(cfg)
+	wire, err := newTransport(cfg)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: base, gate: newGate(cfg.MaxConcurrent)}
+	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent)}
 	c.http = &http.Client{
-		Transport:     &guard{base: base, next: transport, namespace: cfg.Namespace, maxResponse: cfg.MaxResponseBytes},
+		Transport:     &guard{base: base, next: wire, maxResponse: cfg.MaxResponseBytes},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	_, err = c.session()
-	return c, err
+	if _, err = c.session(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// Close ends idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// headerText reports whether a header can carry s, which a stray line end in a
+// file with a token, for one, would prevent at every single call.
+func headerText(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// Close ends idle connections. The guard does not pass this on: the stock
+// client would do it after every request that fails.
+func (c *Client) Close() { c.wire.CloseIdleConnections() }
 
 // Mounts are the configured mounts, normalized.
 func (c *Client) Mounts() Mounts { return c.cfg.Mounts }
@@ -118,7 +138,11 @@ func newTransport(cfg Config) (*http.Transport, error) {
 		MaxIdleConns:        cfg.MaxConcurrent, MaxIdleConnsPerHost: cfg.MaxConcurrent,
 		IdleConnTimeout:        60 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
+		// Over HTTP/2 all requests share a connection; without pings one that has
+		// died silently would go on failing them all for many minutes.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}, nil
 }
 
@@ -130,6 +154,21 @@ func (c *Client) session() (*session, error) {
 	if c.current != nil {
 		return c.current, nil
 	}
+	stock, err := c.stock(c.cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	bare := stock
+	if c.cfg.Namespace != "" {
+		if bare, err = c.stock(""); err != nil {
+			return nil, err
+		}
+	}
+	c.current = &session{token: c.cfg.Token, api: stock, bare: bare}
+	return c.current, nil
+}
+
+func (c *Client) stock(namespace string) (*api.Client, error) {
 	stock, err := api.NewClient(&api.Config{
 		Address: c.base.String(), HttpClient: c.http, MaxRetries: 0, DisableRedirects: true,
 		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return false, nil },
@@ -142,11 +181,10 @@ func (c *Client) session() (*session, error) {
 	stock.ClearToken()
 	stock.SetToken(c.cfg.Token.Reveal())
 	stock.SetWrappingLookupFunc(func(string, string) string { return "" })
-	if c.cfg.Namespace != "" {
-		stock.SetNamespace(c.cfg.Namespace)
+	if namespace != "" {
+		stock.SetNamespace(namespace)
 	}
-	c.current = &session{token: c.cfg.Token, api: stock}
-	return c.current, nil
+	return stock, nil
 }
 
 // Operation is one method on one path: all that a call may do.
@@ -169,66 +207,6 @@ func NewOperation(capability string, t Template, values map[string]string) (Oper
 	if !ok {
 		return Operation{}, fault.New(fault.Internal, "there is no such capability")
 	}
-	if capability == "list" {
-		values[folderKey] = "list"
-	}
-	p, err := t.Expand(values)
+	p, err := t.expand(values, capability == "list")
 	return Operation{Method: method, Path: p, Template: t}, err
-}
-
-// gate bounds the requests in flight, in all and for each owner, so that one
-// principal with a slow mount does not hold up the others.
-type gate struct {
-	slots    chan struct{}
-	perOwner int
-
-	mu     sync.Mutex
-	owners map[string]int
-}
-
-// longestQueue is how long a call waits for a slot.
-const longestQueue = 2 * time.Second
-
-func newGate(n int) *gate {
-	return &gate{slots: make(chan struct{}, n), perOwner: max(1, n/2), owners: make(map[string]int)}
-}
-
-// enter takes a slot; the caller calls leave when it has one.
-func (g *gate) enter(ctx context.Context, owner string) (leave func(), err error) {
-	g.mu.Lock()
-	if g.owners[owner] >= g.perOwner {
-		g.mu.Unlock()
-		return nil, busy("too many calls of this principal are under way")
-	}
-	g.owners[owner]++
-	g.mu.Unlock()
-	leaveOwner := func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.owners[owner]--; g.owners[owner] == 0 {
-			delete(g.owners, owner)
-		}
-	}
-	select {
-	case g.slots <- struct{}{}:
-	default:
-		timer := time.NewTimer(longestQueue)
-		defer timer.Stop()
-		select {
-		case g.slots <- struct{}{}:
-		case <-timer.C:
-			leaveOwner()
-			return nil, busy("too many calls are under way")
-		case <-ctx.Done():
-			leaveOwner()
-			return nil, ctx.Err()
-		}
-	}
-	return func() { <-g.slots; leaveOwner() }, nil
-}
-
-func busy(msg string) error {
-	e := fault.New(fault.RateLimited, msg+"; try again shortly")
-	e.RetryAfter = time.Second
-	return e
 }

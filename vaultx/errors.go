@@ -3,15 +3,13 @@ package vaultx
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"vault-mcp/fault"
 )
@@ -29,6 +27,9 @@ const (
 	msgRefused     = "Vault refused the request as not valid"
 	msgConflict    = "the secret's current version is not the one that cas names"
 	msgRedirect    = "Vault answered with a redirect, which is never followed"
+	msgLate        = "Vault did not answer in time"
+	msgNoEngine    = "Vault has no engine at this mount; an operator must check the settings of mounts"
+	msgCertificate = "Vault's TLS certificate is not accepted; an operator must check VAULT_CACERT and VAULT_TLS_SERVER_NAME"
 )
 
 // Statuses that only Vault and OpenBao use.
@@ -54,23 +55,34 @@ type answeredError int
 
 func (a answeredError) Error() string { return "Vault answered " + strconv.Itoa(int(a)) }
 
-// classify turns what came of a request into the one error that leaves this
-// package. Only the operation and the status decide, and a few fixed words in
-// Vault's text, which goes no further.
-func classify(ctx context.Context, op Operation, retryable bool, status int, answer []byte, raw *api.Response, err error) *fault.Error {
-	if err != nil {
-		return broken(ctx, retryable, err)
+// outcome is what came of one request.
+type outcome struct {
+	status int
+	answer []byte
+	header http.Header
+	err    error // no whole answer came
+}
+
+// classify turns an outcome into the one error that leaves this package. Only
+// the operation and the status decide, and a few fixed words in Vault's text,
+// which goes no further.
+func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Error {
+	if o.err != nil {
+		return b.broken(ctx, o.err)
 	}
-	cause := error(answeredError(status))
-	switch status {
+	cause := error(answeredError(o.status))
+	switch o.status {
 	case http.StatusBadRequest:
-		return badRequest(op, answer, cause)
+		return badRequest(b.op, o.answer, cause)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if bytes.Contains(answer, []byte("invalid token")) || status == http.StatusUnauthorized {
+		if o.status == http.StatusUnauthorized || o.says("invalid token") || b.client.cfg.Token.IsZero() {
 			return fault.Wrap(fault.Unavailable, msgToken, cause)
 		}
 		return fault.Wrap(fault.Forbidden, msgDenied, cause)
 	case http.StatusNotFound:
+		if o.says("no handler for route") {
+			return fault.Wrap(fault.Internal, msgNoEngine, cause)
+		}
 		return fault.Wrap(fault.NotFound, msgNothing, cause)
 	case http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType:
 		return fault.Wrap(fault.Internal, "Vault does not know this operation; the mount may hold another engine", cause)
@@ -78,30 +90,45 @@ func classify(ctx context.Context, op Operation, retryable bool, status int, ans
 		return fault.Wrap(fault.Invalid, "the request is larger than Vault accepts", cause)
 	case http.StatusTooManyRequests:
 		f := fault.Wrap(fault.RateLimited, "Vault's own limit is reached", passingError{cause})
-		f.RetryAfter = retryAfter(raw)
+		f.RetryAfter = retryAfter(o.header)
 		return f
 	case http.StatusPreconditionFailed, statusDRSecondary, statusPerfStandby, statusNoActiveNode, statusRemovedNode:
 		return fault.Wrap(fault.Unavailable, msgStandby, passingError{cause})
 	case http.StatusNotImplemented:
 		return fault.Wrap(fault.Unavailable, "Vault is not initialized", cause)
 	case http.StatusServiceUnavailable:
-		if bytes.Contains(answer, []byte("sealed")) {
+		if o.says("sealed") {
 			return fault.Wrap(fault.Unavailable, msgSealed, cause)
 		}
-		return fault.Wrap(fault.Unavailable, msgFailed, passingError{cause})
+		return b.unlessRetryable(fault.Wrap(fault.Unavailable, msgFailed, passingError{cause}))
 	case http.StatusGatewayTimeout:
-		return unknownUnless(retryable, fault.Wrap(fault.Timeout, "Vault did not answer in time", passingError{cause}))
+		return b.unlessRetryable(fault.Wrap(fault.Timeout, msgLate, passingError{cause}))
+	case http.StatusInternalServerError:
+		// Vault says 500 to bodies that it cannot take, too (too deep, a wrong
+		// digest length): sending one again would only multiply it.
+		if !hasBody {
+			cause = passingError{cause}
+		}
+	default:
+		if o.status < 400 {
+			return fault.Wrap(fault.Unavailable, msgRedirect, cause)
+		}
+		if o.status > 500 {
+			cause = passingError{cause}
+		}
 	}
-	if status >= 300 && status < 400 {
-		return fault.Wrap(fault.Unavailable, msgRedirect, cause)
-	}
-	return unknownUnless(retryable, fault.Wrap(fault.Unavailable, msgFailed, passingError{cause}))
+	return b.unlessRetryable(fault.Wrap(fault.Unavailable, msgFailed, cause))
 }
+
+// says reports whether Vault's text has some fixed words.
+func (o outcome) says(words string) bool { return bytes.Contains(o.answer, []byte(words)) }
 
 func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 	switch {
 	case bytes.Contains(answer, []byte("check-and-set parameter did not match")):
 		return fault.Wrap(fault.Conflict, msgConflict, cause)
+	case bytes.Contains(answer, []byte("missing client token")):
+		return fault.Wrap(fault.Unavailable, msgToken, cause)
 	case bytes.Contains(answer, []byte("check-and-set parameter required")):
 		f := fault.Field("/cas", "is required for this secret")
 		f.Err = cause
@@ -111,66 +138,74 @@ func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 }
 
 // broken classifies a request to which no whole answer came.
-func broken(ctx context.Context, retryable bool, err error) *fault.Error {
+func (b *Bound) broken(ctx context.Context, err error) *fault.Error {
 	cause := causeOf(err)
-	var dial *net.OpError
+	var certificate *tls.CertificateVerificationError
+	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
 	case errors.Is(err, errPinned):
 		return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id", cause)
 	case errors.Is(err, errTooLarge):
-		return unknownUnless(retryable, fault.Wrap(fault.Unavailable, "Vault's answer is larger than this server passes on", cause))
-	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return unknownUnless(retryable, fault.Wrap(fault.Timeout, "Vault did not answer in time", cause))
+		return b.unlessRetryable(fault.Wrap(fault.Unavailable, "Vault's answer is larger than this server passes on", cause))
+	case isDial(err) && ctx.Err() == nil:
+		return fault.Wrap(fault.Unavailable, msgUnreachable, cause) // for the breaker, not for a retry
+	case errors.As(err, &certificate):
+		return fault.Wrap(fault.Unavailable, msgCertificate, cause)
+	case late:
+		return b.unlessRetryable(fault.Wrap(fault.Timeout, msgLate, cause))
 	case ctx.Err() != nil:
-		return unknownUnless(retryable, fault.Wrap(fault.Canceled, "the caller went away or cancelled the call", cause))
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return fault.Wrap(fault.Unavailable, msgUnreachable, passingError{cause})
+		return b.unlessRetryable(fault.Wrap(fault.Canceled, "the caller went away or cancelled the call", cause))
 	}
-	return unknownUnless(retryable, fault.Wrap(fault.Unavailable, "the connection to Vault broke", passingError{cause}))
+	return b.unlessRetryable(fault.Wrap(fault.Unavailable, "the connection to Vault broke", passingError{cause}))
 }
 
-// unknownUnless marks an operation that may or may not have been done. One that
-// may be repeated is not worth the word.
-func unknownUnless(retryable bool, f *fault.Error) *fault.Error {
-	if retryable {
+// isDial reports whether a request failed before there was a connection.
+func isDial(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial"
+}
+
+// unlessRetryable marks an operation that may or may not have been done. One
+// that may be repeated is not worth the word.
+func (b *Bound) unlessRetryable(f *fault.Error) *fault.Error {
+	if b.opt.Retryable {
 		return f
 	}
 	return f.With("outcome", "unknown")
 }
 
-// causeOf strips the URL, which holds a path, from a network error.
-func causeOf(err error) error {
-	var withURL *url.Error
-	if errors.As(err, &withURL) {
-		return withURL.Err
-	}
-	return err
-}
-
 // longestRetryAfter caps what is passed on of Vault's Retry-After.
 const longestRetryAfter = time.Minute
 
-func retryAfter(raw *api.Response) time.Duration {
-	if raw == nil {
-		return time.Second
-	}
-	n, err := strconv.Atoi(raw.Header.Get("Retry-After"))
+func retryAfter(h http.Header) time.Duration {
+	n, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || n < 1 {
 		return time.Second
 	}
-	return min(time.Duration(n)*time.Second, longestRetryAfter)
+	return min(time.Duration(min(n, 3600))*time.Second, longestRetryAfter)
 }
 
-// outage says whether what came of a request means that further ones would
-// fail alike: nobody listens, or Vault is sealed or not serving.
-func outage(status int, err error) error {
-	var dial *net.OpError
-	if err != nil && errors.As(err, &dial) && dial.Op == "dial" && !errors.Is(err, context.Canceled) {
-		return fault.Wrap(fault.Unavailable, msgUnreachable, causeOf(err))
+// health is what an outcome says of Vault as a whole, and why it is out.
+func (o outcome) health(ctx context.Context) (health, string) {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case isDial(o.err) && ctx.Err() == nil:
+		return gone, msgUnreachable
+	case errors.As(o.err, &certificate):
+		return gone, msgCertificate
+	case o.err != nil:
+		return silent, ""
 	}
-	switch status {
-	case http.StatusServiceUnavailable, http.StatusNotImplemented:
-		return fault.Wrap(fault.Unavailable, msgFailed, answeredError(status))
+	switch o.status {
+	case http.StatusServiceUnavailable:
+		if o.says("sealed") {
+			return gone, msgSealed
+		}
+		return doubtful, msgFailed
+	case http.StatusNotImplemented:
+		return gone, "Vault is not initialized"
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return silent, "" // said of something behind Vault, or by something before it
 	}
-	return nil
+	return there, ""
 }

@@ -33,7 +33,10 @@ type KVVersionMetadata struct {
 // NotFound, with details "state" (deleted, destroyed) and "metadata".
 func KVRead(ctx context.Context, b *Bound, version int) (KVSecret, error) {
 	var req Request
-	if version > 0 {
+	switch {
+	case version < 0:
+		return KVSecret{}, fault.Field("/version", "must not be negative")
+	case version > 0:
 		req.Query = url.Values{"version": {strconv.Itoa(version)}}
 	}
 	resp, err := b.Do(ctx, req)
@@ -53,6 +56,10 @@ func KVRead(ctx context.Context, b *Bound, version int) (KVSecret, error) {
 	}
 	if gone || body.Data.Kind() != '{' {
 		return KVSecret{}, goneFault(err, body.Metadata)
+	}
+	if body.Metadata.Version == 0 {
+		// KV version 1 gives back what it was given, which may look like this.
+		return KVSecret{}, unreadable(nil)
 	}
 	return KVSecret{Data: secret.NewJSON(body.Data), Metadata: body.Metadata}, nil
 }

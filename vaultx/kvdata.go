@@ -12,58 +12,75 @@ import (
 	"vault-mcp/fault"
 )
 
-// Vault's own limits on JSON, which it answers with a 500; held here a little
-// lower, so that the envelope around the data fits as well.
+// Vault's own limits on JSON, which it answers with a 500; that on depth is held
+// a little lower, so that the envelope around the data fits as well.
 const (
 	maxDataDepth   = 256
 	maxDataString  = 1 << 20
-	maxDataEntries = 10_000
+	maxDataMembers = 10_000
 )
 
-// CheckKVData says whether an object can be stored in the KV engine unaltered.
-// Vault keeps numbers as float64, so one that a float64 cannot hold exactly is
-// refused rather than altered. Names of members are the caller's and may be
-// secret, so an error counts values instead of naming them.
+// CheckKVData says whether a value is an object that can be stored in the KV
+// engine unaltered. Vault keeps numbers as float64, so one that a float64 cannot
+// hold exactly is refused rather than altered. Names of members are the caller's
+// and may be secret, so an error counts values instead of naming them.
 func CheckKVData(data jsontext.Value) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
-	entries := make([]int, 0, 8)
+	if dec.PeekKind() != '{' {
+		return notAnObject()
+	}
 	for nth := 0; ; {
 		tok, err := dec.ReadToken()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		if err != nil {
-			return fault.Field("/data", "must be a JSON object without a name twice, in valid UTF-8")
+			return notAnObject()
 		}
-		switch tok.Kind() {
-		case '{', '[':
-			if entries = append(entries, 0); len(entries) > maxDataDepth {
+		depth := dec.StackDepth()
+		switch kind := tok.Kind(); {
+		case (kind == '}' || kind == ']') && depth == 0:
+			if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+				return notAnObject()
+			}
+			return nil
+		case kind == '}' || kind == ']':
+			continue
+		case kind == '{' || kind == '[':
+			if depth > maxDataDepth {
 				return fault.Field("/data", "is nested deeper than "+strconv.Itoa(maxDataDepth))
 			}
-			continue
-		case '}', ']':
-			entries = entries[:len(entries)-1]
-			continue
-		case '"':
-			if len(tok.String()) > maxDataString {
-				return fault.Field("/data", "holds a string longer than "+strconv.Itoa(maxDataString)+" bytes")
-			}
+			depth-- // it is a member of what is around it
+		case kind == '"' && tooLong(tok.String()):
+			return fault.Field("/data", "holds a string longer than "+strconv.Itoa(maxDataString)+" bytes, written as JSON")
 		}
-		if len(entries) > 0 {
-			if entries[len(entries)-1]++; entries[len(entries)-1] > maxDataEntries {
-				return fault.Field("/data", "holds a list or object with more than "+strconv.Itoa(maxDataEntries/2)+" members")
-			}
+		around, length := dec.StackIndex(depth)
+		named := around == '{' && length%2 == 1 // tok is a member's name
+		if around == '{' {
+			length = (length + 1) / 2
 		}
-		if tok.Kind() == '"' {
-			if kind, length := dec.StackIndex(dec.StackDepth()); kind == '{' && length%2 == 1 {
-				continue // a member's name
-			}
+		if depth > 0 && length > maxDataMembers {
+			return fault.Field("/data", "holds a list or object with more than "+strconv.Itoa(maxDataMembers)+" members")
+		}
+		if named || tok.Kind() == '{' || tok.Kind() == '[' {
+			continue
 		}
 		nth++
 		if tok.Kind() == '0' && !survives(tok.String()) {
 			return fault.Field("/data", "its value number "+strconv.Itoa(nth)+" is a number that Vault would alter; send it as a string")
 		}
 	}
+}
+
+// tooLong counts as Vault does: a line end, written \n, is two bytes.
+func tooLong(s string) bool {
+	const longestEscape = len(`\u001b`)
+	if len(s) <= maxDataString/longestEscape {
+		return false
+	}
+	quoted, err := jsontext.AppendQuote(nil, s)
+	return err != nil || len(quoted)-len(`""`) > maxDataString
+}
+
+func notAnObject() error {
+	return fault.Field("/data", "must be a JSON object without a name twice, in valid UTF-8")
 }
 
 // survives reports whether a float64 holds a JSON number exactly, by its

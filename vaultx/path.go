@@ -122,12 +122,16 @@ func (p Path) String() string { return p.decoded }
 // Escaped is the path as it stands in a request line.
 func (p Path) Escaped() string { return p.escaped }
 
-// Expand fills every hole. {x...} takes a path by the grammar of CheckPath; as
-// the last part it may be empty or end in one slash, which names a folder. {x}
-// takes one name by CheckName. {prefix} and mounts take a path.
+// Expand fills every hole. {x...} takes a path by the grammar of CheckPath, {x}
+// one name by CheckName, {prefix} and mounts a path.
 //
-// An error is a *fault.Error of kind Invalid whose detail "hole" names the hole.
-func (t Template) Expand(values map[string]string) (Path, error) {
+// An error is a *fault.Error whose detail "hole" names the hole: of kind Invalid
+// if the hole is the caller's to fill, else Internal.
+func (t Template) Expand(values map[string]string) (Path, error) { return t.expand(values, false) }
+
+// expand is Expand; if folder is set, a last part {x...} names a folder, by the
+// grammar of CheckListPrefix.
+func (t Template) expand(values map[string]string, folder bool) (Path, error) {
 	segments := make([]string, 0, 12)
 	for i, p := range t.parts {
 		if p.hole == nil {
@@ -141,8 +145,10 @@ func (t Template) Expand(values map[string]string) (Path, error) {
 		var err error
 		switch {
 		case isServerHole(p.hole.Name):
-			err = CheckPath(value)
-		case p.hole.Multi && i == len(t.parts)-1 && values[folderKey] != "":
+			if CheckPath(value) != nil {
+				err = fault.New(fault.Internal, "the server's settings give no valid mount or prefix for this")
+			}
+		case p.hole.Multi && i == len(t.parts)-1 && folder:
 			if err = CheckListPrefix(value); err == nil {
 				value = strings.TrimSuffix(value, "/")
 			}
@@ -164,10 +170,6 @@ func (t Template) Expand(values map[string]string) (Path, error) {
 	}
 	return Path{decoded: decoded, escaped: strings.Join(segments, "/")}, nil
 }
-
-// folderKey marks values of an operation whose last hole names a folder; only
-// NewOperation sets it. No hole can have this name.
-const folderKey = "{}"
 
 // isServerHole reports whether configuration or the principal fills a hole.
 func isServerHole(name string) bool {
@@ -202,9 +204,6 @@ func CheckPath(s string) error {
 func CheckListPrefix(s string) error {
 	if s == "" {
 		return nil
-	}
-	if len(s) > maxPathBytes {
-		return fault.Newf(fault.Invalid, "a path has at most %d bytes", maxPathBytes)
 	}
 	return CheckPath(strings.TrimSuffix(s, "/"))
 }

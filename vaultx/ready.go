@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -12,8 +13,12 @@ import (
 	"vault-mcp/fault"
 )
 
-// probeEvery is how old a readiness answer may be.
-const probeEvery = time.Second
+const (
+	// probeEvery is how old a readiness answer may be.
+	probeEvery = time.Second
+	// readyPatience is how long Vault has for it.
+	readyPatience = 3 * time.Second
+)
 
 // probe holds the last readiness answer. Its lock is held while one is made,
 // so that any number of health checks make one request.
@@ -37,19 +42,25 @@ func (c *Client) Ready(ctx context.Context) error {
 	if time.Since(c.probe.at) < probeEvery {
 		return c.probe.last
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	// The answer is for everyone who asks, so it does not depend on how long this
+	// caller is willing to wait.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyPatience)
 	defer cancel()
-	_, err := c.Bind(lookupSelf, BindOptions{Owner: "readiness", Retryable: true}).Do(ctx, Request{})
+	_, err := c.ask(lookupSelf).Do(ctx, Request{})
 	if errors.Is(err, fault.Forbidden) {
 		// A token without the default policy may not look itself up; that it was
 		// accepted is what matters.
 		err = nil
 	}
-	if errors.Is(err, fault.Canceled) {
-		return err // says nothing about Vault
-	}
 	c.probe.at, c.probe.last = time.Now(), err
 	return err
+}
+
+// ask binds a question of the server's own: about Vault, for no principal.
+func (c *Client) ask(op Operation) *Bound {
+	b := c.Bind(op, BindOptions{Retryable: true})
+	b.ours = true
+	return b
 }
 
 // TokenInfo is what an operator wants to know of the server's token.
@@ -61,7 +72,7 @@ type TokenInfo struct {
 
 // Token looks the server's token up.
 func (c *Client) Token(ctx context.Context) (TokenInfo, error) {
-	resp, err := c.Bind(lookupSelf, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	resp, err := c.ask(lookupSelf).Do(ctx, Request{})
 	var info TokenInfo
 	if err != nil {
 		return info, err
@@ -78,7 +89,7 @@ func (c *Client) KVVersion2(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.Bind(op, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	resp, err := c.ask(op).Do(ctx, Request{})
 	if err != nil {
 		return err
 	}
@@ -104,10 +115,13 @@ type Health struct {
 	ServerTime int64  `json:"server_time_utc"` // Unix seconds
 }
 
-// Health asks for version and clock.
+// Health asks for version and clock. A standby may answer. The path is not
+// within any namespace.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	var h Health
-	resp, err := c.Bind(sysHealth, BindOptions{Owner: "doctor", Retryable: true}).Do(ctx, Request{})
+	b := c.ask(sysHealth)
+	b.bare = true
+	resp, err := b.Do(ctx, Request{Query: url.Values{"standbyok": {"true"}, "perfstandbyok": {"true"}}})
 	if err != nil {
 		return h, err
 	}
