@@ -14,6 +14,7 @@ package tools
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -66,4 +67,14 @@ func (c *Catalog) Match(entry string) []*Tool {
 		}
 	}
 	return of
+}
+
+// Names lists the dotted names of tools.
+func Names(ts []*Tool) []string {
+	names := make([]string, len(ts))
+	for i, t := range ts {
+		names[i] = t.Name
+	}
+	slices.Sort(names)
+	return names
 }

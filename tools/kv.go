@@ -20,11 +20,11 @@ const (
 
 // kvPath is embedded in every input that names one secret.
 type kvPath struct {
-	Path string `json:"path" jsonschema:"minLength=1,maxLength=512,pattern=^[A-Za-z0-9._@=-]+(/[A-Za-z0-9._@=-]+)*$" doc:"Path of the secret below the caller's own prefix, such as app/config: 1 to 32 segments joined by single slashes, each of 1 to 128 letters, digits, '.', '_', '@', '=' or '-', and neither '.' nor '..'."`
+	Path string `json:"path" grammar:"path" jsonschema:"minLength=1,maxLength=512" doc:"Path of the secret below the caller's own prefix, such as app/config: 1 to 32 segments joined by single slashes, each of 1 to 128 letters, digits, '.', '_', '@', '=' or '-', and neither '.' nor '..'."`
 }
 
 type kvVersions struct {
-	Versions []int `json:"versions" jsonschema:"minItems=1,maxItems=100,minimum=1" doc:"Version numbers, each at least 1."`
+	Versions []int `json:"versions" jsonschema:"minItems=1,maxItems=100,minimum=1,maximum=2147483647" doc:"Version numbers, each at least 1."`
 }
 
 type kvReadIn struct {
@@ -65,7 +65,7 @@ type kvWriteOut struct {
 }
 
 type kvListIn struct {
-	Prefix string `json:"prefix,omitzero" hole:"path" jsonschema:"maxLength=512,pattern=^([A-Za-z0-9._@=-]+(/[A-Za-z0-9._@=-]+)*/?)?$,default=" doc:"Folder below the caller's own prefix, with or without a trailing slash; empty lists everything of the caller."`
+	Prefix string `json:"prefix,omitzero" hole:"path" grammar:"folder" jsonschema:"maxLength=512,default=" doc:"Folder below the caller's own prefix, with or without a trailing slash; empty lists everything of the caller."`
 }
 
 type kvListOut struct {
@@ -95,7 +95,7 @@ type kvMetadataVersionInfo struct {
 
 type kvDeleteIn struct {
 	kvPath
-	Versions []int `json:"versions,omitzero" jsonschema:"minItems=1,maxItems=100,minimum=1" doc:"Version numbers to delete; without it the newest version."`
+	Versions []int `json:"versions,omitzero" jsonschema:"minItems=1,maxItems=100,minimum=1,maximum=2147483647" doc:"Version numbers to delete; without it the newest version."`
 }
 
 // need chooses between deleting the newest version and deleting given ones,
@@ -179,6 +179,12 @@ func kvTools() []*Tool {
 		}, kvDestroyVersions),
 	}
 }
+
+// check refuses data that Vault would alter or fail on, before anything is
+// attempted.
+func (in kvWriteIn) check() error { return vaultx.CheckKVData(in.Data.Reveal()) }
+
+func (in kvPatchIn) check() error { return vaultx.CheckKVData(in.Data.Reveal()) }
 
 func kvRead(ctx context.Context, env *Env, in kvReadIn) (kvReadOut, error) {
 	s, err := vaultx.KVRead(ctx, env.Vault, in.Version)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"vault-mcp/audit"
@@ -50,7 +49,8 @@ func (r *run) attempt() error {
 }
 
 // finish writes the outcome, logs it, and returns the error that the caller
-// gets: its own, or that of the trail.
+// gets: its own, or that of the trail. What the trail does not take is not
+// answered, whether it is a result or a refusal.
 func (r *run) finish(err error) error {
 	rec := r.record(audit.Outcome)
 	if !r.tried {
@@ -68,68 +68,84 @@ func (r *run) finish(err error) error {
 	} else {
 		rec.Result = r.trail.HMAC(r.result)
 	}
-	if refused := r.trail.Append(rec); refused != nil && f == nil {
-		f = fault.From(refused)
-		rec.Outcome, rec.Detail = outcome(f), f.Msg
+	refused := r.trail.Append(rec)
+	if refused == nil {
+		r.logOutcome(rec, f, nil)
+		if f != nil {
+			return f
+		}
+		return nil
 	}
-	r.logOutcome(rec, f)
-	if f != nil {
-		return f
+	told := fault.From(refused)
+	if r.tried {
+		told = fault.Wrap(told.Kind, "the audit trail cannot be written, so the result of the call is withheld", refused)
+		told.Details = fault.From(refused).Details
+		if !r.tool.Retryable && (f == nil || rec.Outcome == outcomeUnknown) {
+			told = told.With("outcome", outcomeUnknown) // to the caller, who must look before trying again
+		}
 	}
-	return nil
+	r.logOutcome(rec, f, told)
+	return told
 }
 
+// outcomeUnknown stands in records and details for a change of which nobody
+// can say whether it took place.
+const outcomeUnknown = "unknown"
+
 func outcome(f *fault.Error) string {
-	if f.Details["outcome"] == "unknown" {
-		return "unknown"
+	if f.Details["outcome"] == outcomeUnknown {
+		return outcomeUnknown
 	}
 	return string(f.Kind)
 }
 
-// hashedArgs is the keyed hash of each argument that the tool knows. What did
-// not decode has one hash for all of it.
+// hashedArgs is the keyed hash of each argument. Arguments that were not
+// divided, because the call was refused before or by that, have one hash.
 func (r *run) hashedArgs() map[string]string {
-	if len(r.call.Args) == 0 || r.trail == nil {
+	if len(r.call.Args) == 0 {
 		return nil
 	}
-	hashed := map[string]string{}
-	members := map[string]jsontext.Value{}
-	if r.tool == nil || jsonv2.Unmarshal(r.call.Args, &members) != nil {
-		hashed["*"] = r.trail.HMAC(r.call.Args)
-		return hashed
+	if r.values == nil {
+		return map[string]string{"*": r.trail.HMAC(r.call.Args)}
 	}
-	for _, name := range r.tool.input.known {
-		if value, ok := members[name]; ok {
-			hashed[name] = r.trail.HMAC(value)
-			delete(members, name)
+	hashed := make(map[string]string, len(r.values))
+	for i, value := range r.values {
+		if value != nil {
+			hashed[r.tool.input.args[i].name] = r.trail.HMAC(value)
 		}
-	}
-	if len(members) > 0 {
-		hashed["*"] = r.trail.HMAC(r.call.Args)
 	}
 	return hashed
 }
 
-func (r *run) logOutcome(rec audit.Record, f *fault.Error) {
-	fields := []zap.Field{
+// logOutcome writes the one line of a call. refused is why the trail did not
+// take the outcome.
+func (r *run) logOutcome(rec audit.Record, f, refused *fault.Error) {
+	fields := make([]zap.Field, 0, 10)
+	fields = append(fields,
 		zap.String("request_id", rec.RequestID),
 		zap.String("transport", rec.Transport),
 		zap.String("subject", rec.Subject),
 		zap.String("tool", rec.Tool),
 		zap.String("outcome", rec.Outcome),
 		zap.Int64("duration_us", rec.DurationUS),
-	}
+	)
 	if rec.VaultRequestID != "" {
 		fields = append(fields, zap.String("vault_request_id", rec.VaultRequestID))
 	}
-	switch {
-	case f == nil:
-		r.log.Info("call", fields...)
-	case f.Kind == fault.Internal || f.Kind == fault.Unavailable || f.Kind == fault.Timeout:
-		r.log.Error("call", append(fields, zap.String("detail", f.Msg), cause(f))...)
-	default:
-		r.log.Info("call", append(fields, zap.String("detail", f.Msg))...)
+	write := r.log.Info
+	if f != nil {
+		fields = append(fields, zap.String("detail", f.Msg))
+		switch f.Kind {
+		case fault.Internal, fault.Unavailable, fault.Timeout:
+			fields = append(fields, cause(f))
+			write = r.log.Error
+		}
 	}
+	if refused != nil {
+		fields = append(fields, zap.NamedError("unrecorded", refused.Err))
+		write = r.log.Error
+	}
+	write("call", fields...)
 }
 
 // cause is the reason behind an error, for operators. Adapters put nothing of

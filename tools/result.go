@@ -18,7 +18,7 @@ import (
 
 // WrapTTL is embedded in the input of a tool whose result carries a secret.
 type WrapTTL struct {
-	TTL string `json:"wrap_ttl,omitzero" jsonschema:"pattern=^[0-9]{1,7}(s|m|h)?$" doc:"Deliver the secret as a single-use Vault wrapping token that lives this long (such as 60s or 5m; a bare number is seconds) instead of showing it. Whoever holds the token unwraps it once, so the secret does not pass through the conversation. The server clamps it."`
+	TTL string `json:"wrap_ttl,omitzero" jsonschema:"pattern=^[1-9][0-9]{0\\,6}[smh]?$" doc:"Deliver the secret as a single-use Vault wrapping token that lives this long (such as 60s or 5m; a bare number is seconds) instead of showing it. Whoever holds the token unwraps it once, so the secret does not pass through the conversation. The server clamps it."`
 }
 
 // Wrapped is embedded in the output of such a tool.
@@ -44,8 +44,11 @@ var reveal = jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
 	}),
 ))
 
+// sorted gives equal results equal texts, and so equal hashes in the trail.
+var sorted = jsonv2.Deterministic(true)
+
 func encodeResult(out any) (json.RawMessage, error) {
-	b, err := jsonv2.Marshal(out, reveal)
+	b, err := jsonv2.Marshal(out, reveal, sorted)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "the result could not be encoded", nil)
 	}
@@ -57,7 +60,7 @@ func (t *Tool) wrapTTL(in any, longest time.Duration) (time.Duration, error) {
 	if !t.Wraps {
 		return 0, nil
 	}
-	text := reflect.ValueOf(in).FieldByName("WrapTTL").Interface().(WrapTTL).TTL
+	text := reflect.ValueOf(in).FieldByIndex(t.input.wraps).Field(0).String()
 	if text == "" {
 		return 0, nil
 	}
@@ -72,7 +75,10 @@ func (t *Tool) wrapTTL(in any, longest time.Duration) (time.Duration, error) {
 	if err != nil || n < 1 {
 		return 0, fault.Field("/wrap_ttl", "must be a duration of at least one second, such as 60s or 5m")
 	}
-	return min(time.Duration(n)*unit, longest), nil
+	if n > int(longest/unit) { // before multiplying, which could overflow
+		return longest, nil
+	}
+	return time.Duration(n) * unit, nil
 }
 
 // wrapSecrets moves the secret fields of a result under a wrapping token.
@@ -96,7 +102,7 @@ func (t *Tool) wrapSecrets(ctx context.Context, client *vaultx.Client, owner str
 	if err != nil {
 		return nil, err
 	}
-	result.FieldByName("Wrapped").Set(reflect.ValueOf(Wrapped{Wrap: &Wrap{
+	result.FieldByIndex(t.output.wraps).Set(reflect.ValueOf(Wrapped{Wrap: &Wrap{
 		Token: info.Token, TTL: info.TTL, CreationPath: info.CreationPath, CreationTime: info.CreationTime,
 	}}))
 	return result.Interface(), nil

@@ -3,13 +3,11 @@ package tools
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"reflect"
-	"runtime"
-	"runtime/debug"
-	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
@@ -56,8 +54,12 @@ type Runner struct {
 }
 
 // NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
-// is an error.
+// is an error. All parts are required: a Runner without a trail or a limiter
+// would let calls through that nobody counts.
 func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter, log *zap.Logger, opt Options) (*Runner, error) {
+	if c == nil || v == nil || trail == nil || l == nil || log == nil {
+		return nil, errors.New("tools: a runner wants a catalogue, Vault, a trail, a limiter and a log")
+	}
 	if opt.CallTimeout <= 0 {
 		opt.CallTimeout = 10 * time.Second
 	}
@@ -86,9 +88,13 @@ func NewRequestID() string { return uuid.Must(uuid.NewV7()).String() }
 // Catalog is the catalogue that the runner runs.
 func (r *Runner) Catalog() *Catalog { return r.catalog }
 
-// Visible lists the tools that a principal may call now.
+// Visible lists the tools that a principal may call now; none for one that is
+// absent or has expired.
 func (r *Runner) Visible(p *auth.Principal) []*Tool {
 	var seen []*Tool
+	if !p.Valid(r.opt.Now()) {
+		return nil
+	}
 	for _, t := range r.catalog.Tools() {
 		if r.permit(t, p) == nil {
 			seen = append(seen, t)
@@ -122,9 +128,13 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 		c.RequestID = NewRequestID()
 	}
 	run := &run{Runner: r, call: c, start: r.opt.Now()}
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover(); {
+		case p != nil:
 			err = panicked(p)
+		case !returned: // runtime.Goexit: nobody gets an answer, but the trail must not say ok
+			err = fault.New(fault.Internal, msgInternal)
 		}
 		err = run.finish(err)
 		res.RequestID = c.RequestID
@@ -132,7 +142,9 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 			res.JSON = nil
 		}
 	}()
-	return run.stages(ctx)
+	res, err = run.stages(ctx)
+	returned = true
+	return res, err
 }
 
 // run is the state of one call.
@@ -141,8 +153,9 @@ type run struct {
 	call   Call
 	start  time.Time
 	tool   *Tool
-	ops    []string // what Vault is asked to do
-	tried  bool     // whether the attempt was recorded
+	values []jsontext.Value // the arguments as they came, once they were divided
+	ops    []string         // what Vault is asked to do
+	tried  bool             // whether the attempt was recorded
 	vaults *vaultx.Bound
 	result json.RawMessage
 }
@@ -165,7 +178,8 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if err := r.permit(tool, p); err != nil {
 		return res, err
 	}
-	in, err := tool.input.decode(r.call.Args) // 5
+	in, values, err := tool.input.decode(r.call.Args) // 5
+	r.values = values
 	if err != nil {
 		return res, err
 	}
@@ -175,6 +189,9 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	}
 	op, err := r.resolve(in, ttl > 0) // 6
 	if err != nil {
+		return res, err
+	}
+	if err := ctx.Err(); err != nil { // nobody waits for it any more, and nothing was done yet
 		return res, err
 	}
 	if err := r.attempt(); err != nil { // 7
@@ -198,14 +215,23 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	}
 	if ttl > 0 { // 10
 		if out, err = tool.wrapSecrets(ctx, r.vault, p.ID(), out, ttl); err != nil {
-			return res, err
+			return res, r.undelivered(err)
 		}
 	}
 	if res.JSON, err = encodeResult(out); err != nil {
-		return res, err
+		return res, r.undelivered(err)
 	}
 	r.result = res.JSON
 	return res, nil
+}
+
+// undelivered is an error after the handler's success: what a tool that may not
+// be repeated did stands, though nobody gets the result.
+func (r *run) undelivered(err error) error {
+	if r.tool.Retryable {
+		return err
+	}
+	return fault.From(err).With("outcome", outcomeUnknown)
 }
 
 // permit says whether a principal may call a tool at all.
@@ -220,75 +246,4 @@ func (r *Runner) permit(t *Tool, p *auth.Principal) error {
 			With("scope", string(t.Scope))
 	}
 	return nil
-}
-
-// resolve makes the chosen need concrete, and checks grants. A tool without
-// needs has no operation.
-func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
-	if len(r.tool.Needs) == 0 {
-		return nil, nil
-	}
-	need := r.tool.Needs[r.tool.choose(in)]
-	mounts, value := r.vault.Mounts(), reflect.ValueOf(in)
-	values := map[string]string{
-		"prefix": r.call.Principal.Prefix,
-		"kv":     mounts.KV, "transit": mounts.Transit, "database": mounts.Database, "ssh": mounts.SSH,
-	}
-	for _, hole := range need.template.Holes() {
-		index, ok := r.tool.input.holes[hole.Name]
-		if isOurHole(hole.Name) || !ok {
-			continue
-		}
-		values[hole.Name] = value.FieldByIndex(index).String()
-	}
-	op, err := vaultx.NewOperation(need.Capabilities[0], need.template, values)
-	if err != nil {
-		return nil, r.argumentFault(err)
-	}
-	for _, hole := range need.template.Holes() {
-		if hole.Multi || isOurHole(hole.Name) {
-			continue
-		}
-		if !r.call.Principal.Grants.Allow(r.tool.Engine, values[hole.Name]) {
-			return nil, fault.New(fault.Forbidden, "the principal has no grant for this name").
-				With("field", r.tool.input.pointers[hole.Name])
-		}
-	}
-	r.ops = []string{need.Capabilities[0] + " " + op.Path.String()}
-	if wraps {
-		r.ops = append(r.ops, "update sys/wrapping/wrap")
-	}
-	return &op, nil
-}
-
-// argumentFault names the argument that a hole's error is about.
-func (r *run) argumentFault(err error) error {
-	f := fault.From(err)
-	hole, _ := f.Details["hole"].(string)
-	at, ok := r.tool.input.pointers[hole]
-	if !ok {
-		return f
-	}
-	return fault.Field(at, f.Msg)
-}
-
-// panicked turns a panic into an internal error. A panic's value may hold
-// anything, a secret too, so only the runtime's own errors keep their text.
-func panicked(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if e, ok := p.(runtime.Error); ok {
-		what = "panic: " + e.Error()
-	}
-	return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id",
-		fmt.Errorf("%s\n%s", what, debug.Stack()))
-}
-
-// Names lists the dotted names of tools.
-func Names(ts []*Tool) []string {
-	names := make([]string, len(ts))
-	for i, t := range ts {
-		names[i] = t.Name
-	}
-	slices.Sort(names)
-	return names
 }

@@ -4,33 +4,53 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/invopop/jsonschema"
 	checker "github.com/santhosh-tekuri/jsonschema/v6"
 
 	"vault-mcp/secret"
+	"vault-mcp/vaultx"
 )
 
 var (
-	textType  = reflect.TypeFor[secret.Text]()
-	jsonType  = reflect.TypeFor[secret.JSON]()
-	wrapIn    = reflect.TypeFor[WrapTTL]()
-	wrapOut   = reflect.TypeFor[Wrapped]()
-	emptyJSON = json.RawMessage(`{}`)
+	textType = reflect.TypeFor[secret.Text]()
+	jsonType = reflect.TypeFor[secret.JSON]()
+	wrapIn   = reflect.TypeFor[WrapTTL]()
+	wrapOut  = reflect.TypeFor[Wrapped]()
+	wrapPtr  = reflect.TypeFor[*Wrap]()
 )
 
 // inputType is what Define knows of a tool's arguments.
 type inputType struct {
-	typ      reflect.Type
-	raw      json.RawMessage
-	compiled *checker.Schema
-	known    []string                   // argument names in order of declaration
-	opaque   map[string]bool            // arguments that are a caller's own JSON object
-	defaults map[string]json.RawMessage // arguments that have a default
-	holes    map[string][]int           // hole name → field index
-	pointers map[string]string          // hole name → JSON pointer of the argument
-	wraps    bool
+	typ   reflect.Type
+	raw   json.RawMessage
+	args  []argument      // in order of declaration
+	holes map[string]hole // by name
+	wraps []int           // index of the embedded WrapTTL, if there is one
+}
+
+// argument is one argument of a tool.
+type argument struct {
+	name     string
+	pointer  string             // JSON pointer of it
+	doc      string             // its description
+	index    []int              // the field that takes it
+	schema   *checker.Schema    // its part of the tool's schema
+	accepts  func(string) error // the grammar that a string must fit, if it has one
+	required bool
+	list     bool           // the place of an item in it may be told
+	opaque   bool           // a caller's own JSON object
+	fallback jsontext.Value // its default, where that is not what Go gives anyway
+}
+
+// hole is an argument that fills a hole of the same name in a need.
+type hole struct {
+	index   []int
+	pointer string
 }
 
 // outputType is what Define knows of a tool's result.
@@ -38,46 +58,79 @@ type outputType struct {
 	typ     reflect.Type
 	raw     json.RawMessage
 	secrets [][]int // indexes of the fields that are secret
-	wraps   bool
+	wraps   []int   // index of the embedded Wrapped, if there is one
 }
 
 func newInputType(tool string, typ reflect.Type) *inputType {
 	schema := reflectSchema(typ)
-	in := &inputType{
-		typ: typ, raw: encodeSchema(schema),
-		opaque:   make(map[string]bool),
-		defaults: make(map[string]json.RawMessage),
-		holes:    make(map[string][]int),
-		pointers: make(map[string]string),
-	}
-	in.compiled = compileSchema(tool, in.raw)
-	for name, property := range schema.Properties.FromOldest() {
-		in.known = append(in.known, name)
-		if property.Default != nil {
-			in.defaults[name], _ = json.Marshal(property.Default)
-		}
-	}
+	in := &inputType{typ: typ, raw: encodeSchema(schema), holes: make(map[string]hole)}
+	compiled := compileSchema(tool, in.raw)
 	for _, field := range reflect.VisibleFields(typ) {
 		if field.Type == wrapIn {
-			in.wraps = true
+			in.wraps = field.Index
 		}
 		name := jsonName(field)
 		if name == "" {
 			continue
 		}
-		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
-		if field.Type == jsonType {
-			in.opaque[name] = true
+		property, ok := schema.Properties.Get(name)
+		mustDeclare(tool, ok && compiled.Properties[name] != nil, "has a field without a schema: "+name)
+		a := argument{
+			name: name, pointer: "/" + name, doc: field.Tag.Get("doc"), index: field.Index,
+			schema: compiled.Properties[name], required: slices.Contains(compiled.Required, name),
+			list: property.Type == "array", opaque: field.Type == jsonType,
+			fallback: fallback(tool, field.Type, property.Default),
 		}
+		mustDeclare(tool, a.doc != "", "wants a doc tag on "+name)
+		if g := field.Tag.Get("grammar"); g != "" {
+			a.accepts = grammars[g].accepts
+			mustDeclare(tool, a.accepts != nil && field.Type.Kind() == reflect.String, "has no such grammar: "+g)
+		}
+		in.args = append(in.args, a)
 		if field.Type.Kind() == reflect.String {
-			hole := field.Tag.Get("hole")
-			if hole == "" {
-				hole = name
+			fills := field.Tag.Get("hole")
+			if fills == "" {
+				fills = name
 			}
-			in.holes[hole], in.pointers[hole] = field.Index, "/"+name
+			in.holes[fills] = hole{field.Index, a.pointer}
 		}
 	}
+	mustDeclare(tool, len(in.args) == schema.Properties.Len(), "has a schema for what is no field")
 	return in
+}
+
+// grammar is a form of strings that has a function of its own. The pattern is
+// published, for clients to know beforehand; the function decides, since it is
+// exact, says what is wanted, and costs a fraction.
+type grammar struct {
+	pattern string
+	accepts func(string) error
+}
+
+// segment is one segment of a path: anything but "." and "..". Patterns keep to
+// what both ECMA-262 and RE2 know, for clients use either, so there is no
+// looking ahead; and RE2 does not count to 128 within a count to 32, so the
+// length of a segment stands in the description alone.
+const segment = `([.]?[.]?[A-Za-z0-9_@=-][A-Za-z0-9._@=-]*|[.][.][.][A-Za-z0-9._@=-]*)`
+
+// grammars by the name that a `grammar` tag gives.
+var grammars = map[string]grammar{
+	"path":   {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
+	"folder": {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
+}
+
+// fallback is a default as JSON; nil where Go's zero value is the same.
+func fallback(tool string, typ reflect.Type, value any) jsontext.Value {
+	if value == nil {
+		return nil
+	}
+	text, err := json.Marshal(value)
+	zero := reflect.New(typ)
+	mustDeclare(tool, err == nil && jsonv2.Unmarshal(text, zero.Interface()) == nil, "has a default that is not of its type")
+	if zero.Elem().IsZero() {
+		return nil
+	}
+	return text
 }
 
 func newOutputType(tool string, typ reflect.Type) *outputType {
@@ -85,29 +138,47 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 	out := &outputType{typ: typ, raw: encodeSchema(schema)}
 	for _, field := range reflect.VisibleFields(typ) {
 		if field.Type == wrapOut {
-			out.wraps = true
+			out.wraps = field.Index
 		}
 		name := jsonName(field)
 		if name == "" {
 			continue
 		}
 		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
-		if field.Type == textType || field.Type == jsonType {
+		switch {
+		case field.Type == textType || field.Type == jsonType:
 			out.secrets = append(out.secrets, field.Index)
+		case field.Type != wrapPtr:
+			// Wrapping takes whole fields: a secret further down would stay.
+			mustDeclare(tool, !holdsSecret(field.Type), "has a secret below the first level, in "+name)
 		}
 	}
-	if out.wraps {
+	if out.wraps != nil {
 		for _, index := range out.secrets {
 			name := jsonName(typ.FieldByIndex(index))
-			mustDeclare(tool, !strings.Contains(requiredList(schema), "\x00"+name+"\x00"),
+			mustDeclare(tool, !slices.Contains(schema.Required, name),
 				"wants its secret "+name+" optional, since a wrapped result has none")
 		}
 	}
 	return out
 }
 
-func requiredList(s *jsonschema.Schema) string {
-	return "\x00" + strings.Join(s.Required, "\x00") + "\x00"
+// holdsSecret reports whether values of a type can have a secret in them.
+func holdsSecret(t reflect.Type) bool {
+	if t == textType || t == jsonType {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return holdsSecret(t.Elem())
+	case reflect.Struct:
+		for _, field := range reflect.VisibleFields(t) {
+			if holdsSecret(field.Type) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // jsonName is the name of a field in JSON, empty for one that has none.
@@ -143,6 +214,11 @@ func reflectSchema(typ reflect.Type) *jsonschema.Schema {
 		},
 	}
 	schema := r.ReflectFromType(typ)
+	for _, field := range reflect.VisibleFields(typ) {
+		if property, ok := schema.Properties.Get(jsonName(field)); ok && field.Tag.Get("grammar") != "" {
+			property.Pattern = grammars[field.Tag.Get("grammar")].pattern
+		}
+	}
 	schema.Version = "" // 2020-12 is MCP's default; clients' mappers stumble over $schema
 	return schema
 }

@@ -35,6 +35,7 @@ type Need struct {
 	Capabilities []string // the first one is the operation itself; others are for policies
 
 	template vaultx.Template
+	filled   []vaultx.Hole // those that arguments fill
 }
 
 // Tool is one operation. The exported fields above the line are its
@@ -88,8 +89,8 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 	t.input = newInputType(t.Name, reflect.TypeFor[In]())
 	t.output = newOutputType(t.Name, reflect.TypeFor[Out]())
 	t.InputSchema, t.OutputSchema = t.input.raw, t.output.raw
-	t.Wraps = t.input.wraps
-	mustDeclare(t.Name, t.Wraps == t.output.wraps, "wants wrap_ttl in its input and wrap in its output, or neither")
+	t.Wraps = t.input.wraps != nil
+	mustDeclare(t.Name, t.Wraps == (t.output.wraps != nil), "wants wrap_ttl in its input and wrap in its output, or neither")
 	mustDeclare(t.Name, !t.Wraps || len(t.output.secrets) > 0, "takes wrap_ttl but has no secret in its output")
 
 	t.Needs = append([]Need(nil), t.Needs...)
@@ -98,8 +99,12 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 		mustDeclare(t.Name, len(need.Capabilities) > 0, "wants a capability in each need")
 		need.template = vaultx.MustTemplate(need.Path)
 		for _, hole := range need.template.Holes() {
-			mustDeclare(t.Name, isOurHole(hole.Name) || t.input.holes[hole.Name] != nil,
-				"has a hole in its need that no argument fills: "+hole.Name)
+			if isOurHole(hole.Name) {
+				continue
+			}
+			_, ok := t.input.holes[hole.Name]
+			mustDeclare(t.Name, ok, "has a hole in its need that no argument fills: "+hole.Name)
+			need.filled = append(need.filled, hole)
 		}
 	}
 	t.choose = func(any) int { return 0 }

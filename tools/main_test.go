@@ -1,0 +1,10 @@
+package tools_test
+
+import (
+	"os"
+	"testing"
+
+	"vault-mcp/devstack/devstacktest"
+)
+
+func TestMain(m *testing.M) { os.Exit(devstacktest.Main(m)) }

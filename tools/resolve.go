@@ -1,0 +1,54 @@
+package tools
+
+import (
+	"fmt"
+	"reflect"
+
+	"vault-mcp/fault"
+	"vault-mcp/vaultx"
+)
+
+// resolve makes the chosen need concrete, and checks grants. A tool without
+// needs has no operation.
+func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
+	if len(r.tool.Needs) == 0 {
+		return nil, nil
+	}
+	need := &r.tool.Needs[r.tool.choose(in)]
+	mounts, value := r.vault.Mounts(), reflect.ValueOf(in)
+	values := map[string]string{
+		"prefix": r.call.Principal.Prefix,
+		"kv":     mounts.KV, "transit": mounts.Transit, "database": mounts.Database, "ssh": mounts.SSH,
+	}
+	for _, filled := range need.filled {
+		values[filled.Name] = value.FieldByIndex(r.tool.input.holes[filled.Name].index).String()
+	}
+	op, err := vaultx.NewOperation(need.Capabilities[0], need.template, values)
+	if err != nil {
+		return nil, r.holeFault(err)
+	}
+	for _, filled := range need.filled {
+		if !filled.Multi && !r.call.Principal.Grants.Allow(r.tool.Engine, values[filled.Name]) {
+			return nil, fault.New(fault.Forbidden, "the principal has no grant for this name").
+				With("field", r.tool.input.holes[filled.Name].pointer)
+		}
+	}
+	r.ops = []string{need.Capabilities[0] + " " + op.Path.String()}
+	if wraps {
+		r.ops = append(r.ops, "update "+vaultx.WrapOperation.Path.String())
+	}
+	return &op, nil
+}
+
+// holeFault names the argument that a hole's error is about. A hole that no
+// argument fills is configuration's or the principal's: the caller cannot mend
+// it, and learns nothing about it.
+func (r *run) holeFault(err error) error {
+	f := fault.From(err)
+	name, _ := f.Details["hole"].(string)
+	filler, ok := r.tool.input.holes[name]
+	if !ok || isOurHole(name) {
+		return fault.Wrap(fault.Internal, msgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
+	}
+	return fault.Field(filler.pointer, f.Msg)
+}
