@@ -53,15 +53,14 @@ func (e *endpoint) streamable(a *answer, r *http.Request, c *caller) {
 		if !e.admit(a, r, c) {
 			return
 		}
-		handler := e.stateful
-		if r.Header.Get(headerVersion) >= modernVersion {
-			handler = e.stateless // which says that there is no such method
+		switch {
+		case r.Header.Get(headerVersion) >= modernVersion: // where there is no such method
+			e.stateless.ServeHTTP(a, sdkRequest(r, r.Context(), c, nil))
+		case r.Method == http.MethodGet:
+			e.stream(a, r, c, e.stateful)
+		default:
+			e.stateful.ServeHTTP(a, sdkRequest(r, r.Context(), c, nil))
 		}
-		if r.Method == http.MethodGet && handler == e.stateful {
-			e.stream(a, r, c, handler)
-			return
-		}
-		handler.ServeHTTP(a, sdkRequest(r, r.Context(), c, nil))
 	default:
 		a.Header().Set("Allow", "POST, GET, DELETE")
 		e.refuse(a, http.StatusMethodNotAllowed, c, fault.New(fault.Invalid, "this endpoint takes POST, GET and DELETE"))
@@ -87,9 +86,7 @@ func (e *endpoint) rpc(a *answer, r *http.Request, c *caller) {
 func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answer, *http.Request, *caller, *Frame) http.Handler) {
 	if !e.requests.enter() {
 		a.Header().Set("Connection", "close")
-		down := fault.New(fault.Unavailable, "the server is shutting down")
-		down.RetryAfter = busyRetry
-		e.refuse(a, 0, c, down)
+		e.refuse(a, 0, c, shuttingDown())
 		return
 	}
 	left := sync.OnceFunc(e.requests.leave)
@@ -130,6 +127,12 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 		return
 	}
 	handler.ServeHTTP(a, sdkRequest(r, r.Context(), c, body.Bytes()))
+}
+
+func shuttingDown() *fault.Error {
+	f := fault.New(fault.Unavailable, "the server is shutting down")
+	f.RetryAfter = busyRetry
+	return f
 }
 
 // choose finds the handler of a message's protocol era. A message without a
@@ -190,13 +193,14 @@ const (
 	bodyKept     = 1 << 20  // a larger buffer is not kept
 )
 
-// readBody reads a message, within its bounds of size and time.
+// readBody reads a message, within its bound of size.
 func (e *endpoint) readBody(a *answer, r *http.Request, c *caller) (*bytes.Buffer, bool) {
 	body := bodies.Get().(*bytes.Buffer)
 	body.Grow(int(min(max(r.ContentLength, 0), bodyExpected)) + bytes.MinRead)
-	_ = a.rc.SetReadDeadline(time.Now().Add(e.opt.ReadTimeout))
 	_, err := body.ReadFrom(io.LimitReader(r.Body, MaxMessage+1))
-	_ = a.rc.SetReadDeadline(time.Time{})
+	if err == nil && body.Len() <= MaxMessage {
+		_ = a.rc.SetReadDeadline(time.Time{}) // set in setDeadlines; it is for the body alone
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.Header().Set("Connection", "close")
@@ -242,6 +246,11 @@ func (e *endpoint) refuseFrame(a *answer, r *http.Request, c *caller, f *Frame, 
 
 // streamBody is stream for a message that opens a stream.
 func (e *endpoint) streamBody(a *answer, r *http.Request, c *caller, handler http.Handler, body []byte) {
+	if !e.flows.enter() {
+		e.refuse(a, 0, c, shuttingDown())
+		return
+	}
+	defer e.flows.leave()
 	ctx, cancel := e.streamContext(r, c)
 	defer cancel()
 	handler.ServeHTTP(a, sdkRequest(r, ctx, c, body))
@@ -250,6 +259,11 @@ func (e *endpoint) streamBody(a *answer, r *http.Request, c *caller, handler htt
 // stream serves a stream that has no message of its own. At shutdown it has no
 // result to end with, so it just ends.
 func (e *endpoint) stream(a *answer, r *http.Request, c *caller, handler http.Handler) {
+	if !e.flows.enter() {
+		e.refuse(a, 0, c, shuttingDown())
+		return
+	}
+	defer e.flows.leave()
 	ctx, cancel := e.streamContext(r, c)
 	defer cancel()
 	defer context.AfterFunc(e.streams, cancel)()

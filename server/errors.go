@@ -2,12 +2,15 @@ package server
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -64,26 +67,64 @@ var sdkMessages = map[int64]string{
 	mcp.CodeMissingRequiredClientCapabilities: "the client lacks a capability that this request needs",
 }
 
-// cleanError makes an error of the SDK fit to be sent. Ours are recognised by
-// the request's id, which no caller knows beforehand, in their data.
-func cleanError(err error, requestID string) *jsonrpc.Error {
+// cleanError makes an error that the SDK answers with fit to be sent, and
+// records it: what the SDK refuses never became a call. Errors that are ours
+// come by here as well, and pass.
+func (s *Server) cleanError(c *caller, err error) *jsonrpc.Error {
 	var e *jsonrpc.Error
 	if !errors.As(err, &e) {
 		e = &jsonrpc.Error{}
 	}
-	if requestID != "" && bytes.Contains(e.Data, []byte(requestID)) {
+	if isOurs(c, e.Data) {
 		return e
 	}
-	clean := &jsonrpc.Error{Code: e.Code}
-	if clean.Code == 0 { // the SDK's errors without a code are about the session's state
-		clean.Code = codeInvalidRequest
+	code := e.Code
+	if code == 0 { // the SDK's errors without a code are about the session's state
+		code = codeInvalidRequest
 	}
-	clean.Message = sdkMessages[clean.Code]
-	if clean.Message == "" {
-		clean.Message = "the request could not be served"
+	f := fault.New(fault.Invalid, "the request could not be served")
+	if msg := sdkMessages[code]; msg != "" {
+		f.Msg = msg
 	}
-	if clean.Code == mcp.CodeUnsupportedProtocolVersion {
-		clean.Data = e.Data
+	switch {
+	case errors.Is(err, context.Canceled):
+		f = fault.From(context.Canceled)
+	case code == codeNoMethod:
+		f.Kind = fault.NotFound
+	case code == codeInternal:
+		f.Kind = fault.Internal
+	}
+	told := s.reject(c, c.principal, f)
+	if told.Kind != f.Kind { // the record failed
+		return rpcError(codeInternal, told, c.requestID)
+	}
+	clean := rpcError(code, told, c.requestID)
+	if code == mcp.CodeUnsupportedProtocolVersion {
+		clean.Data = versionData(e.Data)
+	}
+	return clean
+}
+
+// isOurs recognises errors of our own by the request's id in their data, which
+// no caller knows beforehand.
+func isOurs(c *caller, data []byte) bool {
+	return c.requestID != "" && bytes.Contains(data, []byte(c.requestID))
+}
+
+// versionData is what the protocol wants with an unsupported version: those
+// that are, and the one asked for. That one is repeated only where it looks
+// like a version, since it is the caller's to choose.
+func versionData(data []byte) []byte {
+	var d mcp.UnsupportedProtocolVersionData
+	if jsonv2.Unmarshal(data, &d) != nil {
+		return nil
+	}
+	if _, err := time.Parse(time.DateOnly, d.Requested); err != nil {
+		d.Requested = ""
+	}
+	clean, err := jsonv2.Marshal(d)
+	if err != nil {
+		return nil
 	}
 	return clean
 }
@@ -124,22 +165,28 @@ func idEnd(b []byte) int {
 }
 
 // cleanReply is an encoded message of the SDK, with its error cleaned if it is
-// an error response.
-func cleanReply(msg []byte, requestID string) []byte {
+// an error response. The SDK sends some without an id, which its own decoder
+// does not take.
+func (s *Server) cleanReply(c *caller, msg []byte) []byte {
 	if !isErrorReply(msg) {
 		return msg
 	}
-	decoded, err := jsonrpc.DecodeMessage(msg)
-	resp, ok := decoded.(*jsonrpc.Response)
-	if err != nil || !ok {
-		return errorReply(nil, &jsonrpc.Error{Code: codeInternal, Message: sdkMessages[codeInternal]})
+	var reply struct {
+		ID    jsontext.Value `json:"id"`
+		Error struct {
+			Code int64          `json:"code"`
+			Data jsontext.Value `json:"data"`
+		} `json:"error"`
 	}
-	resp.Error = cleanError(resp.Error, requestID)
-	clean, err := jsonrpc.EncodeMessage(resp)
-	if err != nil {
-		return errorReply(nil, &jsonrpc.Error{Code: codeInternal, Message: sdkMessages[codeInternal]})
+	if jsonv2.Unmarshal(msg, &reply) != nil {
+		reply.Error.Code = codeInternal
 	}
-	return clean
+	if isOurs(c, reply.Error.Data) {
+		return msg
+	}
+	return errorReply(reply.ID, s.cleanError(c, &jsonrpc.Error{
+		Code: reply.Error.Code, Data: json.RawMessage(reply.Error.Data),
+	}))
 }
 
 // statuses maps kinds of errors to HTTP.

@@ -26,6 +26,7 @@ type health struct {
 	mu      sync.Mutex // one round of checks at a time
 	asked   time.Time
 	results map[string]checked
+	running map[string]chan checked // each check's last run, until its result is taken
 }
 
 // checked is one check's result. The detail is "ok" or a kind of fault.
@@ -35,7 +36,7 @@ type checked struct {
 }
 
 func newHealth(checks map[string]func(context.Context) error) *health {
-	return &health{checks: checks}
+	return &health{checks: checks, running: make(map[string]chan checked)}
 }
 
 func (h *health) healthz(w http.ResponseWriter, r *http.Request) {
@@ -75,38 +76,53 @@ func (h *health) check() map[string]checked {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), healthWithin)
 	defer cancel()
-	type named struct {
-		name string
-		checked
-	}
-	results := make(chan named, len(h.checks))
 	for name, check := range h.checks {
-		go func() {
-			result := checked{OK: true, Detail: "ok"}
-			defer func() {
-				if p := recover(); p != nil {
-					result = checked{Detail: string(fault.Internal)}
-				}
-				results <- named{name, result}
-			}()
-			if err := check(ctx); err != nil {
-				result = checked{Detail: string(fault.KindOf(err))}
-			}
-		}()
+		// A check that does not heed its context is left running, and counts
+		// as failed until it ends; it is never started a second time.
+		select {
+		case <-h.running[name]: // ended since, with a result that is old by now
+			delete(h.running, name)
+		default:
+		}
+		if h.running[name] == nil {
+			h.running[name] = runCheck(ctx, check)
+		}
 	}
 	all := make(map[string]checked, len(h.checks))
 	for name := range h.checks {
 		all[name] = checked{Detail: string(fault.Timeout)}
-	}
-	for range h.checks {
 		select {
-		case r := <-results:
-			all[r.name] = r.checked
-		case <-ctx.Done(): // a check that does not heed its context
+		case all[name] = <-h.running[name]:
+			delete(h.running, name)
+			continue
+		case <-ctx.Done():
+		}
+		select { // both may be so, and then select chooses by lot
+		case all[name] = <-h.running[name]:
+			delete(h.running, name)
+		default:
 		}
 	}
 	h.asked, h.results = time.Now(), all
 	return all
+}
+
+// runCheck starts a check; its result waits in the channel.
+func runCheck(ctx context.Context, check func(context.Context) error) chan checked {
+	result := make(chan checked, 1)
+	go func() {
+		found := checked{OK: true, Detail: "ok"}
+		defer func() {
+			if p := recover(); p != nil {
+				found = checked{Detail: string(fault.Internal)}
+			}
+			result <- found
+		}()
+		if err := check(ctx); err != nil {
+			found = checked{Detail: string(fault.KindOf(err))}
+		}
+	}()
+	return result
 }
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }

@@ -113,7 +113,7 @@ func splitHost(hostport string) (name, port string) {
 func parseOrigin(s string) (string, bool) {
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
-		u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, "#?") {
+		u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, "#?*") {
 		return "", false
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), true

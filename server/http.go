@@ -36,9 +36,7 @@ func (s *Server) Handler() http.Handler {
 		"/readyz":  s.readyz,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Each answer has a deadline, and one from an earlier request on the
-		// connection may be over.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
+		s.setDeadlines(w, r)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		c := &caller{remote: remoteHost(r), transport: transportMCP, requestID: tools.NewRequestID()}
@@ -47,7 +45,7 @@ func (s *Server) Handler() http.Handler {
 			probe(w, r)
 			return
 		}
-		a := s.newAnswer(w, c.requestID)
+		a := s.newAnswer(w, c)
 		defer a.finish()
 		defer s.recoverHTTP(a, c)
 		if !s.mayAddress(a, r, c) {
@@ -58,8 +56,19 @@ func (s *Server) Handler() http.Handler {
 			writeProblem(a, 0, fault.New(fault.NotFound, "there is nothing at this path"), c.requestID)
 			return
 		}
-		route(a, r, c)
+		s.cors(a, r, func() { route(a, r, c) })
 	})
+}
+
+// setDeadlines bounds the time to take the answer (a deadline from an earlier
+// request on the connection may be over) and to send the body. That includes a
+// body which is refused unread: net/http reads some of it after the answer.
+func (s *Server) setDeadlines(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
+	if r.ContentLength != 0 {
+		_ = rc.SetReadDeadline(time.Now().Add(s.opt.ReadTimeout))
+	}
 }
 
 // recoverHTTP turns a panic of ours into a 500, and records it.

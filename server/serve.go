@@ -66,28 +66,42 @@ func (s *Server) drainHTTP(hs *http.Server) error {
 	defer cancel()
 	go func() { done <- hs.Shutdown(bound) }() // closes the listener first, then waits
 
-	finished := s.waitRequests(s.opt.DrainTimeout)
+	finished := s.waitCalls(s.opt.DrainTimeout)
 	s.endCalls()
 	if !finished {
-		finished = s.waitRequests(forcedGrace)
+		finished = s.waitCalls(forcedGrace)
 	}
+	s.flows.land()
 	s.endStream()
 	s.closeSessions(forcedGrace)
+	finished = within(forcedGrace, s.flows) && finished
 	select {
-	case err := <-done:
-		if err == nil && finished {
-			return nil
-		}
-	case <-time.After(forcedGrace):
+	case <-done:
+	case <-time.After(forcedGrace): // connections on which nobody asked anything
 	}
 	_ = hs.Close()
-	return errors.New("http: what was under way did not end in time and was cut off")
+	if !finished {
+		return errors.New("http: what was under way did not end in time and was cut off")
+	}
+	return nil
 }
 
-func (s *Server) waitRequests(d time.Duration) bool {
+// waitCalls waits for requests, and then for calls: a call in a session of an
+// older revision goes on when the client of its request has gone.
+func (s *Server) waitCalls(d time.Duration) bool {
+	until := time.Now().Add(d)
+	if !within(d, s.requests) {
+		return false
+	}
+	s.calls.land()
+	return within(time.Until(until), s.calls)
+}
+
+// within reports whether all of a flight have left in time.
+func within(d time.Duration, f *flight) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	return s.requests.wait(ctx)
+	return f.wait(ctx)
 }
 
 // closeSessions ends the sessions of the older revisions, which have no other

@@ -7,9 +7,9 @@
 // 2024-11-05 to 2026-07-28. What a request meets on its way:
 //
 //   - stdio: a line reader with a bound, the frame gate, the SDK, the middleware
-//   - HTTP: request id, panic recovery, Host and Origin lists, media type and
-//     size, the limit per address, authentication, the frame gate, the bound on
-//     sessions, the SDK's handler of the protocol era, the middleware
+//   - HTTP: request id, panic recovery, Host and Origin lists, CORS, media type
+//     and size, the limit per address, authentication, the frame gate, the bound
+//     on sessions, the SDK's handler of the protocol era, the middleware
 //
 // The frame gate (CheckFrame) stands before the SDK because the SDK takes
 // duplicate names, trailing data, broken UTF-8 and batches, ends a stdio
@@ -119,9 +119,11 @@ type Server struct {
 	sessions *sessions
 	health   *health
 	hosts    hosts
+	cors     cors
 
 	calls    *flight     // calls of tools under way
 	requests *flight     // HTTP requests under way, streams excepted
+	flows    *flight     // streams
 	draining atomic.Bool // shutdown began
 
 	base      context.Context // its end ends calls under way
@@ -151,6 +153,8 @@ func New(opt Options) (*Server, error) {
 		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),
+		flows:    newFlight(0),
+		cors:     newCORS(opt, hosts),
 	}
 	s.base, s.endCalls = context.WithCancel(context.Background())
 	s.streams, s.endStream = context.WithCancel(context.Background())

@@ -33,7 +33,7 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 		s: s, in: in, out: out, launch: launch,
 		messages: make(chan jsonrpc.Message),
 		stopped:  make(chan struct{}), drained: make(chan struct{}), closed: make(chan struct{}),
-		pending: make(map[jsonrpc.ID]string),
+		pending: make(map[jsonrpc.ID]*caller),
 	}
 	session, err := s.mcp.Connect(context.WithoutCancel(ctx), conn, nil)
 	if err != nil {
@@ -103,8 +103,8 @@ type stdioConn struct {
 	writing sync.Mutex
 
 	mu      sync.Mutex
-	pending map[jsonrpc.ID]string // calls under way, with their request ids
-	err     error                 // what broke
+	pending map[jsonrpc.ID]*caller // calls under way
+	err     error                  // what broke
 }
 
 // Connect starts reading; the SDK calls it once.
@@ -136,7 +136,7 @@ func (c *stdioConn) Write(_ context.Context, msg jsonrpc.Message) error {
 	if isResponse {
 		defer c.answered(resp.ID)
 		if resp.Error != nil {
-			resp.Error = cleanError(resp.Error, c.requestID(resp.ID))
+			resp.Error = c.s.cleanError(c.callerOf(resp.ID), resp.Error)
 		}
 	}
 	line, err := jsonrpc.EncodeMessage(msg)
@@ -200,16 +200,24 @@ func (c *stdioConn) fault() error {
 	return c.err
 }
 
-// began notes a call. It is false where the id is in use: which of the two an
-// answer belongs to, nobody could tell.
-func (c *stdioConn) began(id jsonrpc.ID, requestID string) bool {
+// maxPending bounds the requests under way: more than there is room for calls,
+// so that those beyond are told that the server is busy, but no more than a
+// client can pile up that writes and does not read.
+const maxPending = 1024
+
+// began notes a call, unless its id is in use (which of the two an answer
+// belongs to, nobody could tell) or too much is under way.
+func (c *stdioConn) began(id jsonrpc.ID, from *caller) *FrameError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, used := c.pending[id]; used {
-		return false
+		return &FrameError{codeInvalidRequest, "the id is that of a request under way"}
 	}
-	c.pending[id] = requestID
-	return true
+	if len(c.pending) >= maxPending {
+		return &FrameError{codeInvalidRequest, "too many requests are under way"}
+	}
+	c.pending[id] = from
+	return nil
 }
 
 func (c *stdioConn) answered(id jsonrpc.ID) {
@@ -219,10 +227,14 @@ func (c *stdioConn) answered(id jsonrpc.ID) {
 	c.settle()
 }
 
-func (c *stdioConn) requestID(id jsonrpc.ID) string {
+// callerOf is the caller of a request under way.
+func (c *stdioConn) callerOf(id jsonrpc.ID) *caller {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.pending[id]
+	if from := c.pending[id]; from != nil {
+		return from
+	}
+	return &caller{transport: transportStdio, requestID: tools.NewRequestID()}
 }
 
 // pump reads lines until the input ends or no more is wanted. It is the one
@@ -278,9 +290,11 @@ func (c *stdioConn) take(line []byte) bool {
 	}
 	from := &caller{launch: c.launch, transport: transportStdio, requestID: tools.NewRequestID()}
 	req.Extra = &mcp.RequestExtra{TokenInfo: &sdkauth.TokenInfo{Extra: map[string]any{callerKey: from}}}
-	if frame.IsCall() && !c.began(req.ID, from.requestID) {
-		c.refuse(nil, &FrameError{codeInvalidRequest, "the id is that of a request under way"})
-		return true
+	if frame.IsCall() {
+		if refusal := c.began(req.ID, from); refusal != nil {
+			c.refuse(nil, refusal)
+			return true
+		}
 	}
 	select {
 	case c.messages <- req:
