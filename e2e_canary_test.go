@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/devstack/devstacktest"
@@ -28,7 +29,8 @@ func TestCanary(t *testing.T) {
 	logs := t.TempDir()
 	env := settings(t, v, "LOG_DIR="+logs)
 	p := startHTTP(t, env)
-	call := openHTTP(t, p.url, devKey, "2026-07-28")
+	session := connect(t, httpTransport(p.url, devKey), "2026-07-28")
+	call := callThrough(session)
 
 	good := call(t, "kv.write", obj{"path": "app/db", "data": obj{"password": canary}})
 	require.False(t, good.failed, good.body)
@@ -38,11 +40,12 @@ func TestCanary(t *testing.T) {
 	var answers []string
 	for _, tool := range tools.NewCatalog().Tools() {
 		for _, args := range markedArguments(t, tool) {
-			got := call(t, tool.Name, args)
-			if got.failed {
-				b, err := json.Marshal(got.body)
-				require.NoError(t, err)
-				answers = append(answers, string(b))
+			res, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool.Name, Arguments: args})
+			switch {
+			case err != nil: // refused before it became a call
+				answers = append(answers, err.Error())
+			case res.IsError:
+				answers = append(answers, res.Content[0].(*mcp.TextContent).Text)
 			}
 		}
 	}
@@ -93,7 +96,10 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 	sets := []obj{with(canary, 1), with("unknown", canary), with(canary, canary)}
 	for name := range schema.Properties {
 		for _, value := range []any{
-			canary + "/../x", canary + " ", canary, obj{canary: canary}, []string{canary}, obj{"n": json.Number("1e400"), canary: 1},
+			canary + "/../x", canary + " ", canary,
+			obj{canary: canary},
+			[]string{canary},
+			obj{"n": json.Number("1e400"), canary: 1},
 			obj{canary: json.Number("12345678901234567890")},
 		} {
 			if value == canary && (name == "path" || name == "prefix") {

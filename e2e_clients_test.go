@@ -85,6 +85,9 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 	next(&hello)
 	require.Contains(t, hello.Tools, "kv.read")
 	for _, s := range append(kvStory, step{about: "who", tool: "whoami", args: obj{}, want: has("subject", "dev")}) {
+		if s.exact {
+			continue // JavaScript alters the number before it is sent
+		}
 		line, err := json.Marshal(obj{"tool": s.tool, "args": s.args})
 		require.NoError(t, err)
 		_, err = in.Write(append(line, '\n'))
@@ -111,8 +114,12 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 func TestInspector(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	p := startHTTP(t, settings(t, v))
+	stdio := []string{binary, "stdio"}
+	for _, setting := range settings(t, v, "VAULT_MCP_API_KEY="+devKey) { // it passes no environment on by itself
+		stdio = append([]string{"-e", setting}, stdio...)
+	}
 	ways := map[string][]string{
-		"stdio":  {binary, "stdio"},
+		"stdio":  stdio,
 		"legacy": {p.url + "/mcp", "--transport", "http", "--header", "X-API-Key: " + devKey},
 		"modern": {p.url + "/mcp", "--transport", "http", "--protocol-era", "modern", "--header", "X-API-Key: " + devKey},
 	}
@@ -121,8 +128,7 @@ func TestInspector(t *testing.T) {
 			run := func(args ...string) string {
 				t.Helper()
 				all := append([]string{"node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli"}, way...)
-				env := append(settings(t, v, "VAULT_MCP_API_KEY="+devKey), "MCP_INSPECTOR_SECRET_STORE=memory")
-				cmd := script(t, env, append(all, args...)...)
+				cmd := script(t, []string{"MCP_INSPECTOR_SECRET_STORE=memory"}, append(all, args...)...)
 				var stderr bytes.Buffer
 				cmd.Stderr = &stderr
 				out, err := cmd.Output()
