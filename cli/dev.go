@@ -186,7 +186,7 @@ vault-mcp is ready at %[1]s/mcp
   demo API key  %[2]s
   principal     %[3]s, whose secrets stand under %[4]s
   Vault         VAULT_ADDR=%[5]s VAULT_TOKEN=%[6]s
-  audit trail   %[7]s
+  audit trail   STATE_DIR=%[7]s %[10]s audit verify
 
 Claude Code:
   claude mcp add --transport http vault %[1]s/mcp --header "X-API-Key: %[2]s"
@@ -202,7 +202,7 @@ curl:
 
 Ctrl-C ends everything.
 
-`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), filepath.Join(d.state, "audit"), httpClient, stdioClient)
+`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), d.state, httpClient, stdioClient, bin)
 }
 
 // clientSnippet is an entry of a client's mcpServers.

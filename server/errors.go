@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -111,6 +112,9 @@ func isOurs(c *caller, data []byte) bool {
 	return c.requestID != "" && bytes.Contains(data, []byte(c.requestID))
 }
 
+// likeVersion is a date or a number of parts, and holds nothing else.
+var likeVersion = regexp.MustCompile(`^v?[0-9]{1,4}([.-][0-9]{1,4}){0,3}$`)
+
 // versionData is what the protocol wants with an unsupported version: those
 // that are, and the one asked for. That one is repeated only where it looks
 // like a version, since it is the caller's to choose.
@@ -119,7 +123,7 @@ func versionData(data []byte) []byte {
 	if jsonv2.Unmarshal(data, &d) != nil {
 		return nil
 	}
-	if _, err := time.Parse(time.DateOnly, d.Requested); err != nil {
+	if len(d.Requested) > 32 || !likeVersion.MatchString(d.Requested) {
 		d.Requested = ""
 	}
 	clean, err := jsonv2.Marshal(d)

@@ -41,7 +41,6 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(ln) }()
-	s.log.Info("serving http", zap.Stringer("addr", ln.Addr()), zap.String("version", s.opt.Version))
 	select {
 	case err := <-failed:
 		s.end()

@@ -104,6 +104,7 @@ type stdioConn struct {
 
 	mu      sync.Mutex
 	pending map[jsonrpc.ID]*caller // calls under way
+	sending int                    // answers that are being written
 	err     error                  // what broke
 }
 
@@ -134,10 +135,13 @@ func (c *stdioConn) Read(ctx context.Context) (jsonrpc.Message, error) {
 func (c *stdioConn) Write(_ context.Context, msg jsonrpc.Message) error {
 	resp, isResponse := msg.(*jsonrpc.Response)
 	if isResponse {
-		defer c.answered(resp.ID)
 		if resp.Error != nil {
 			resp.Error = c.s.cleanError(c.callerOf(resp.ID), resp.Error)
 		}
+		// The id is free before the answer can be read, since a client may
+		// use it again at once.
+		c.answered(resp.ID)
+		defer c.sent()
 	}
 	line, err := jsonrpc.EncodeMessage(msg)
 	if err != nil {
@@ -181,7 +185,7 @@ func (c *stdioConn) stop(err error) {
 
 // settle tells that all is answered, if that is so. The lock is held.
 func (c *stdioConn) settle() {
-	if isClosed(c.stopped) && len(c.pending) == 0 && !isClosed(c.drained) {
+	if isClosed(c.stopped) && len(c.pending) == 0 && c.sending == 0 && !isClosed(c.drained) {
 		close(c.drained)
 	}
 }
@@ -220,10 +224,19 @@ func (c *stdioConn) began(id jsonrpc.ID, from *caller) *FrameError {
 	return nil
 }
 
+// answered frees the id of a call whose answer is ready; sent is to follow.
 func (c *stdioConn) answered(id jsonrpc.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.pending, id)
+	c.sending++
+}
+
+// sent notes that the answer is written, or that there is none.
+func (c *stdioConn) sent() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sending--
 	c.settle()
 }
 
@@ -304,6 +317,7 @@ func (c *stdioConn) take(line []byte) bool {
 	}
 	if frame.IsCall() {
 		c.answered(req.ID)
+		c.sent()
 	}
 	return false
 }

@@ -101,7 +101,7 @@ func TestVersionHeaders(t *testing.T) {
 
 func TestUnsupportedVersionNamesTheSupported(t *testing.T) {
 	s := listen(t)
-	for asked, repeated := range map[string]string{"2030-01-01": "2030-01-01", "2030-" + marked: ""} {
+	for asked, repeated := range map[string]string{"2030-01-01": "2030-01-01", "v999.0.0": "v999.0.0", "2030-" + marked: "", "9234-5678-9012-3456-7890": ""} {
 		params := modernParams(nil, "test")
 		params["_meta"].(object)["io.modelcontextprotocol/protocolVersion"] = asked
 		c := openStdio(t, s, aliceKey, "test")

@@ -76,7 +76,7 @@ type kvMetadataIn struct{ kvPath }
 
 type kvMetadataOut struct {
 	CurrentVersion     int                     `json:"current_version" doc:"Number of the newest version."`
-	OldestVersion      int                     `json:"oldest_version" doc:"Number of the oldest version that is kept."`
+	OldestVersion      int                     `json:"oldest_version" doc:"Number of the oldest version that is kept; 0 while none was dropped."`
 	MaxVersions        int                     `json:"max_versions" doc:"How many versions are kept; 0: as the mount says."`
 	CASRequired        bool                    `json:"cas_required" doc:"Whether every write must give cas."`
 	DeleteVersionAfter string                  `json:"delete_version_after,omitzero" doc:"How long after writing a version is deleted; 0s: never."`
