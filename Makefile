@@ -46,7 +46,7 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 
 .PHONY: bench
 bench: devstack ## compare with a direct Vault read and a bare SDK server, in one run
-	go test -run '^$$' -bench '^BenchmarkCompare$$' -benchtime 1x -timeout 30m .
+	go test -run '^$$' -bench '^Benchmark(Compare|Start|Memory)$$' -benchtime 1x -timeout 30m .
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofumpt, go vet and golangci-lint

@@ -196,7 +196,8 @@ type httpLoad struct {
 	client *http.Client
 	url    string
 	header http.Header
-	body   string
+	body   string // without the id at its start
+	next   atomic.Int64
 }
 
 func newHTTPLoad(url string, header map[string]string, body string) *httpLoad {
@@ -204,7 +205,7 @@ func newHTTPLoad(url string, header map[string]string, body string) *httpLoad {
 	for name, value := range header {
 		h.Set(name, value)
 	}
-	return &httpLoad{&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, url + "/mcp", h, body}
+	return &httpLoad{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, url: url + "/mcp", header: h, body: body}
 }
 
 func (l *httpLoad) post(body string) (*http.Response, []byte, error) {
@@ -223,18 +224,18 @@ func (l *httpLoad) post(body string) (*http.Response, []byte, error) {
 }
 
 func (l *httpLoad) call() error {
-	_, answer, err := l.post(l.body)
+	_, answer, err := l.post(`{"jsonrpc":"2.0","id":` + strconv.FormatInt(l.next.Add(1), 10) + `,` + l.body)
 	return isSecret(answer, err)
 }
 
 func modernLoad(url string) *httpLoad {
 	return newHTTPLoad(url, map[string]string{"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "kv.read"},
-		`{"jsonrpc":"2.0","id":1,`+benchCall+`,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`)
+		benchCall+`,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`)
 }
 
 func legacyLoad(b testing.TB, url string) *httpLoad {
 	b.Helper()
-	l := newHTTPLoad(url, nil, `{"jsonrpc":"2.0","id":1,`+benchCall+`}}`)
+	l := newHTTPLoad(url, nil, benchCall+`}}`)
 	resp, _, err := l.post(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`)
 	require.NoError(b, err)
 	l.header.Set("Mcp-Session-Id", resp.Header.Get("Mcp-Session-Id"))

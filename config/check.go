@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -100,23 +101,34 @@ func isPublicURL(s string) error {
 	return nil
 }
 
-// segment is one part of a path, as the grammar of paths has it.
-var segment = regexp.MustCompile(`^[A-Za-z0-9._@=-]{1,128}$`)
+// ofLetters reports whether s has letters, digits and the given others only.
+// These rules are spelled out because compiling expressions with such counts
+// takes milliseconds of every start.
+func ofLetters(s, others string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(others, r))
+	})
+}
 
 // isPath takes a path with or without slashes around it.
 func isPath(s string) error {
 	for _, part := range strings.Split(strings.Trim(s, "/"), "/") {
-		if !segment.MatchString(part) || part == "." || part == ".." {
+		if part == "" || len(part) > 128 || !ofLetters(part, "._@=-") || part == "." || part == ".." {
 			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, and neither . nor .. as a part")
 		}
 	}
 	return nil
 }
 
-var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$`)
+// isHostname takes names of up to 253 characters, with or without a point at
+// the end.
+func isHostname(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	return s != "" && len(s) <= 253 && ofLetters(s, "._-") && ofLetters(s[:1]+s[len(s)-1:], "")
+}
 
 func isHost(s string) error {
-	if net.ParseIP(s) == nil && !hostname.MatchString(s) {
+	if net.ParseIP(s) == nil && !isHostname(s) {
 		return errors.New("want an IP address or a host name, without port")
 	}
 	return nil
@@ -146,10 +158,12 @@ func isOrigin(s string) error {
 	return nil
 }
 
-var toolName = regexp.MustCompile(`^[a-z]+([._](\*|[a-z_]+))?$`)
+var toolName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z]+([._](\*|[a-z_]+))?$`)
+})
 
 func isTool(s string) error {
-	if !toolName.MatchString(s) {
+	if !toolName().MatchString(s) {
 		return errors.New("want names of tools (kv.destroy, kv_destroy) or engines (kv.*)")
 	}
 	return nil

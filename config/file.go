@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -203,7 +204,7 @@ func reason(err error) error {
 	return errors.New("the file cannot be read")
 }
 
-var yamlLine = regexp.MustCompile(`\bline (\d+)`)
+var yamlLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bline (\d+)`) })
 
 // lineOf says where in a file a parser stumbled. Of its own words nothing is
 // used, because parsers quote what they read.
@@ -217,7 +218,7 @@ func lineOf(err error, content []byte) string {
 	case errors.As(err, &syntactic):
 		line = 1 + strings.Count(string(content[:min(int(syntactic.ByteOffset), len(content))]), "\n")
 	default:
-		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		if m := yamlLine().FindStringSubmatch(err.Error()); m != nil {
 			line, _ = strconv.Atoi(m[1])
 		}
 	}

@@ -38,6 +38,7 @@ func TestCatalog(t *testing.T) {
 			if tool.Effect == tools.Destroys {
 				require.NotEqual(t, auth.Read, tool.Scope)
 			}
+			require.NotPanics(t, tool.MakeRules)
 			checkSchema(t, "input", tool.InputSchema)
 			checkSchema(t, "output", tool.OutputSchema)
 		})

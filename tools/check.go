@@ -2,22 +2,16 @@ package tools
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"math"
 	"math/big"
 	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-	checker "github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
-
-	"vault-mcp/fault"
 )
 
-// Bounds of what is handed to the schema checker, which has none of its own: it
-// makes an error for each wrong item, and fractions of any size for numbers.
+// Bounds of what is handed to the schema checker, which has none of its own.
 const (
 	maxPlainValues = 4096 // in one argument
 	maxPlainDepth  = 8
@@ -82,7 +76,7 @@ func (p *plainer) value(depth int) (any, error) {
 			return nil, errLongNumber
 		}
 		p.text = append(p.text, number...)
-		return json.Number(number), nil
+		return goNumber(number), nil
 	case '"':
 		p.text = append(p.text, raw...)
 		return unquoted(raw)
@@ -151,6 +145,24 @@ func unquoted(raw jsontext.Value) (string, error) {
 	return string(b), nil
 }
 
+// goNumber is a number as the schema checker takes it. It stays whole, or not
+// whole, where float64 would make it the other; what is rounded otherwise is
+// refused afterwards, by the Go type.
+func goNumber(number string) any {
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		return n
+	}
+	f, _ := strconv.ParseFloat(number, 64)
+	whole := !strings.ContainsAny(number, ".eE")
+	switch {
+	case math.IsInf(f, 0):
+		return math.Copysign(math.MaxFloat64, f)
+	case !whole && f == math.Trunc(f):
+		return f + 0.5
+	}
+	return f
+}
+
 // wholeNumber writes a number that is a whole one without point and exponent.
 // It is not ok for one so long, or with such an exponent, that the checker
 // would be kept busy.
@@ -167,65 +179,4 @@ func wholeNumber(number string) (string, bool) {
 		return r.Num().String(), true
 	}
 	return number, ok
-}
-
-// explain renders a schema violation as place and want, without the value.
-func (a *argument) explain(err error) error {
-	var e *checker.ValidationError
-	if !errors.As(err, &e) {
-		return fault.Wrap(fault.Internal, "the arguments could not be checked", nil)
-	}
-	for len(e.Causes) > 0 {
-		e = e.Causes[0]
-	}
-	return fault.Field(a.placeOf(e.InstanceLocation), a.want(e.ErrorKind))
-}
-
-// placeOf names the argument, or an item of one that is a list. Any other part
-// of a location is a name that the caller made up, and is left out.
-func (a *argument) placeOf(location []string) string {
-	if !a.list || len(location) == 0 {
-		return a.pointer
-	}
-	return a.pointer + "/" + location[0]
-}
-
-func (a *argument) want(violated checker.ErrorKind) string {
-	switch k := violated.(type) {
-	case *kind.Type:
-		want := "must be of type " + strings.Join(k.Want, " or ")
-		if k.Got == "null" && !a.required {
-			want += "; leave it out instead of giving null"
-		}
-		return want
-	case *kind.Enum:
-		words := make([]string, len(k.Want))
-		for i, w := range k.Want {
-			words[i] = fmt.Sprint(w)
-		}
-		return "must be one of " + strings.Join(words, ", ")
-	case *kind.Minimum:
-		return "must be at least " + decimal(k.Want)
-	case *kind.Maximum:
-		return "must be at most " + decimal(k.Want)
-	case *kind.MinLength:
-		return fmt.Sprintf("must have at least %d characters", k.Want)
-	case *kind.MaxLength:
-		return fmt.Sprintf("must have at most %d characters", k.Want)
-	case *kind.MinItems:
-		return fmt.Sprintf("must have at least %d items", k.Want)
-	case *kind.MaxItems:
-		return fmt.Sprintf("must have at most %d items", k.Want)
-	case *kind.UniqueItems:
-		return "must not have an item twice"
-	case *kind.Pattern:
-		return "does not have the form that it must have. " + a.doc
-	default:
-		return "is not what the tool's schema wants"
-	}
-}
-
-func decimal(r *big.Rat) string {
-	f, _ := r.Float64()
-	return strconv.FormatFloat(f, 'f', -1, 64)
 }

@@ -153,6 +153,8 @@ func (a *argument) decode(value jsontext.Value, input reflect.Value) error {
 		return nil
 	case value == nil:
 		value = a.fallback
+	case value.Kind() == 'n' && !a.required:
+		return fault.Field(a.pointer, "must not be null; leave it out instead")
 	case a.opaque && value.Kind() == '{':
 		// A caller's own object: that it is one is all that the schema says.
 	case a.accepts != nil && value.Kind() == '"':
@@ -162,8 +164,8 @@ func (a *argument) decode(value jsontext.Value, input reflect.Value) error {
 		if err != nil {
 			return fault.Field(a.pointer, err.Error())
 		}
-		if err := a.schema.Validate(plain); err != nil {
-			return a.explain(err)
+		if err := a.rules().check(a.pointer, plain); err != nil {
+			return err
 		}
 		value = text
 	}

@@ -76,7 +76,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"folder with a leading /":   {"kv.list", `{"prefix":"/` + canary + `"}`, "/prefix", "each segment"},
 		"folder that is /":          {"kv.list", `{"prefix":"/"}`, "/prefix", "each segment"},
 		"version as text":           {"kv.read", `{"path":"a","version":"` + canary + `"}`, "/version", "must be of type integer"},
-		"version null":              {"kv.read", `{"path":"a","version":null}`, "/version", "must be of type integer; leave it out instead of giving null"},
+		"version null":              {"kv.read", `{"path":"a","version":null}`, "/version", "must not be null; leave it out instead"},
 		"wrap_ttl null":             {"kv.read", `{"path":"a","wrap_ttl":null}`, "/wrap_ttl", "leave it out"},
 		"version negative":          {"kv.read", `{"path":"a","version":-1}`, "/version", "must be at least 0"},
 		"version past 32 bits":      {"kv.read", `{"path":"a","version":2147483648}`, "/version", "must be at most 2147483647"},

@@ -13,3 +13,11 @@ func (t *Tool) Decode(raw json.RawMessage) (any, error) {
 
 // Encode writes a decoded input back.
 var Encode = encodeResult
+
+// MakeRules does at once what the first calls would: it panics on a schema that
+// cannot be checked.
+func (t *Tool) MakeRules() {
+	for i := range t.input.args {
+		t.input.args[i].rules()
+	}
+}

@@ -6,11 +6,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/invopop/jsonschema"
-	checker "github.com/santhosh-tekuri/jsonschema/v6"
 
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
@@ -39,10 +39,9 @@ type argument struct {
 	pointer  string             // JSON pointer of it
 	doc      string             // its description
 	index    []int              // the field that takes it
-	schema   *checker.Schema    // its part of the tool's schema
+	rules    func() *rules      // its part of the tool's schema, made when first asked for
 	accepts  func(string) error // the grammar that a string must fit, if it has one
 	required bool
-	list     bool           // the place of an item in it may be told
 	opaque   bool           // a caller's own JSON object
 	fallback jsontext.Value // its default, where that is not what Go gives anyway
 }
@@ -64,7 +63,6 @@ type outputType struct {
 func newInputType(tool string, typ reflect.Type) *inputType {
 	schema := reflectSchema(typ)
 	in := &inputType{typ: typ, raw: encodeSchema(schema), holes: make(map[string]hole)}
-	compiled := compileSchema(tool, in.raw)
 	for _, field := range reflect.VisibleFields(typ) {
 		if field.Type == wrapIn {
 			in.wraps = field.Index
@@ -74,13 +72,19 @@ func newInputType(tool string, typ reflect.Type) *inputType {
 			continue
 		}
 		property, ok := schema.Properties.Get(name)
-		mustDeclare(tool, ok && compiled.Properties[name] != nil, "has a field without a schema: "+name)
+		mustDeclare(tool, ok, "has a field without a schema: "+name)
 		a := argument{
 			name: name, pointer: "/" + name, doc: field.Tag.Get("doc"), index: field.Index,
-			schema: compiled.Properties[name], required: slices.Contains(compiled.Required, name),
-			list: property.Type == "array", opaque: field.Type == jsonType,
+			required: slices.Contains(schema.Required, name), opaque: field.Type == jsonType,
 			fallback: fallback(tool, field.Type, property.Default),
 		}
+		a.rules = sync.OnceValue(func() *rules {
+			// Later than the rest, since most calls do with grammars alone and
+			// compiling patterns is a good part of a start.
+			r, err := newRules(encodeSchema(property), a.doc)
+			mustDeclare(tool, err == nil, "cannot check "+name)
+			return r
+		})
 		mustDeclare(tool, a.doc != "", "wants a doc tag on "+name)
 		if g := field.Tag.Get("grammar"); g != "" {
 			a.accepts = grammars[g].accepts
@@ -231,15 +235,4 @@ func encodeSchema(s *jsonschema.Schema) json.RawMessage {
 		panic(err)
 	}
 	return bytes.TrimSpace(buf.Bytes())
-}
-
-func compileSchema(tool string, raw json.RawMessage) *checker.Schema {
-	doc, err := checker.UnmarshalJSON(bytes.NewReader(raw))
-	mustDeclare(tool, err == nil, "has an unreadable schema")
-	c := checker.NewCompiler()
-	c.DefaultDraft(checker.Draft2020)
-	if err := c.AddResource("arguments", doc); err != nil {
-		panic(err)
-	}
-	return c.MustCompile("arguments")
 }
