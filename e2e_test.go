@@ -184,12 +184,15 @@ func surfaces() []surface {
 	return []surface{
 		{"stdio", openStdio},
 		{"http-2025-06-18", func(t testing.TB, v *devstack.Vault, key string, more ...string) caller {
+			t.Helper()
 			return openHTTP(t, startHTTP(t, settings(t, v, more...)).url, key, "2025-06-18")
 		}},
 		{"http-2026-07-28", func(t testing.TB, v *devstack.Vault, key string, more ...string) caller {
+			t.Helper()
 			return openHTTP(t, startHTTP(t, settings(t, v, more...)).url, key, "2026-07-28")
 		}},
 		{"rpc", func(t testing.TB, v *devstack.Vault, key string, more ...string) caller {
+			t.Helper()
 			return openRPC(startHTTP(t, settings(t, v, more...)).url, key)
 		}},
 	}

@@ -105,7 +105,7 @@ func newHasher(key []byte) *hasher {
 }
 
 func (h *hasher) of(b []byte) string {
-	m := h.pool.Get().(*macer) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	m := h.pool.Get().(*macer) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.pool.Put(m)
 	var out [len(HashPrefix) + macHex]byte
 	copy(out[:], HashPrefix)

@@ -181,7 +181,7 @@ func (c *checker) begin(text []byte) error {
 	}
 	r, err := Parse(text)
 	if err != nil || r.Kind != Opened || r.Part < 2 || r.File == "" {
-		return nil
+		return nil //nolint:nilerr // what cannot be read is told when its turn comes
 	}
 	if len(c.files.parts) == 0 {
 		c.part = r.Part // only the current file is here, and it alone knows
@@ -231,6 +231,7 @@ func (c *checker) seen(r Record) {
 		}
 	case Attempt, Outcome:
 		c.calls.take(&r)
+	default:
 	}
 	if c.hasHead && r.Seq == c.head.Seq {
 		c.reached = r.MAC == c.head.Head && c.part == c.head.Part && c.off == c.head.Size
@@ -273,7 +274,7 @@ func (c *checker) end(headErr error) {
 		c.problem(0, "record %d is not the one that stood there", c.head.Seq)
 	}
 	c.file = current
-	if c.rep.Records > 0 && !c.rep.Writing && c.hasHead && !(c.last.Kind == Checkpoint && c.last.Detail == closedDetail) {
+	if c.rep.Records > 0 && !c.rep.Writing && c.hasHead && (c.last.Kind != Checkpoint || c.last.Detail != closedDetail) {
 		c.note(0, "the process that wrote it ended without closing it; what it wrote after record %d could be cut off unseen", c.head.Seq)
 	}
 	c.rep.Unanswered = c.calls.unanswered()

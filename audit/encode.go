@@ -150,7 +150,8 @@ const hexDigits = "0123456789abcdef"
 // that reads it, and does nothing to a terminal. Bytes that are not UTF-8
 // become U+FFFD.
 func (e *encoder) quote(s string, limit int) {
-	b := append(e.buf, '"')
+	b := e.buf
+	b = append(b, '"')
 	end := len(e.buf) + limit - 1 // one byte is for the closing quote
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -183,7 +184,8 @@ func (e *encoder) quote(s string, limit int) {
 		}
 		i += size
 	}
-	e.buf = append(b, '"')
+	b = append(b, '"')
+	e.buf = b
 }
 
 func appendEscape(b []byte, r rune) []byte {

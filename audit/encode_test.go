@@ -48,8 +48,8 @@ func checkLine(t *testing.T, want Record) Record {
 	require.NoError(t, err, "%s", text)
 	_, ok := newMacer([]byte("k")).open(text)
 	require.True(t, ok)
-	require.EqualValues(t, 1, got.Version)
-	require.EqualValues(t, 1, got.Seq)
+	require.Equal(t, 1, got.Version)
+	require.Equal(t, 1, int(got.Seq))
 	require.Len(t, got.Prev, macHex)
 	return got
 }

@@ -88,6 +88,7 @@ func (k Kind) own() bool {
 	switch k {
 	case Opened, Recovery, Checkpoint, Rotate:
 		return true
+	default:
+		return false
 	}
-	return false
 }

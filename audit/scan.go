@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // The files of the chain at path.
@@ -19,7 +20,7 @@ func partPath(path string, part uint64) string {
 
 // partOf takes the number off the name of an earlier file.
 func partOf(name string) (path string, part uint64, ok bool) {
-	dot := bytes.LastIndexByte([]byte(name), '.')
+	dot := strings.LastIndexByte(name, '.')
 	if dot <= 0 || len(name)-dot-1 < 6 {
 		return name, 0, false
 	}
@@ -99,25 +100,24 @@ type walker struct {
 // maxBad bounds how many bad lines in a row are reported one by one.
 const maxBad = 100
 
-// take follows one whole line, and reports whether it is one of this chain's.
-func (w *walker) take(line int, text []byte, size int64) bool {
+// take follows one whole line.
+func (w *walker) take(line int, text []byte, size int64) {
 	if _, ok := w.mac.open(text); !ok {
 		if len(w.bad) < maxBad {
 			w.bad = append(w.bad, line)
 		}
 		w.badCount++
-		w.badBytes += uint64(size) //nolint:gosec // sizes are not negative
-		return false
+		w.badBytes += uint64(size)
+		return
 	}
 	r, err := Parse(text)
 	if err != nil || r.Version != 1 {
 		w.flush()
 		w.problem(line, "this version cannot read the record")
-		return true
+		return
 	}
 	w.link(line, &r)
 	w.seen(r)
-	return true
 }
 
 // link compares a good record with the place where the chain was.

@@ -37,7 +37,7 @@ func Tail(ctx context.Context, path string, n int, follow bool, emit func(Entry)
 		return fmt.Errorf("audit: cannot show %d records; want 0 to %d", n, MaxTail)
 	}
 	chains, err := findChains(path)
-	if err != nil && !(follow && errors.Is(err, os.ErrNotExist)) {
+	if err != nil && (!follow || !errors.Is(err, os.ErrNotExist)) {
 		return err
 	}
 	t := tailer{path: path, seen: map[string]*place{}}
@@ -61,7 +61,7 @@ func Tail(ctx context.Context, path string, n int, follow bool, emit func(Entry)
 			case <-time.After(tailPause):
 			}
 		} else if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that the reader had enough is no error
 		}
 		if entries, err = t.more(); err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 
 // small is a closed chain of three files.
 func small(t testing.TB) string {
+	t.Helper()
 	return write(t, audit.Options{Path: filepath.Join(t.TempDir(), "trail.jsonl"), MaxBytes: 1300, CheckpointEvery: 5}, 3)
 }
 
@@ -109,8 +110,10 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		want string
 	}{
 		"dropped": {slices.Delete(slices.Clone(was), 2, 4), first + ":3: records 3 to 4 are missing before this line"},
-		"altered": {slices.Replace(slices.Clone(was), 2, 3, strings.Replace(was[2], "dev-bot", "dev-bit", 1)),
-			first + ":3: altered or inserted: the line's MAC does not fit"},
+		"altered": {
+			slices.Replace(slices.Clone(was), 2, 3, strings.Replace(was[2], "dev-bot", "dev-bit", 1)),
+			first + ":3: altered or inserted: the line's MAC does not fit",
+		},
 		"doubled": {slices.Insert(slices.Clone(was), 3, was[2]), first + ":4: record 3 stands here again, or out of order"},
 	} {
 		put(t, first, strings.Join(c.now, "\n")+"\n")
@@ -128,7 +131,7 @@ func TestFilesThatAreGoneOrExchanged(t *testing.T) {
 		"head empty":        {func(p string) error { return os.Truncate(p+".head", 0) }, "the head file is empty", false},
 		"first file gone":   {func(p string) error { return os.Remove(p + ".000001") }, "begins with file number 2", true},
 		"second file gone":  {func(p string) error { return os.Remove(p + ".000002") }, "file number 2, which comes before it, is missing", false},
-		"current file gone": {func(p string) error { return os.Remove(p) }, "the file is gone", false},
+		"current file gone": {os.Remove, "the file is gone", false},
 		"all but the last gone": {func(p string) error {
 			return errors.Join(os.Remove(p+".000001"), os.Remove(p+".000002"))
 		}, "begins with file number 3", true},

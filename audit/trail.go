@@ -136,7 +136,7 @@ func (t *Trail) begin() {
 		torn += int64(len(fence))
 	}
 	if torn > 0 || t.cut > 0 || t.refused > 0 {
-		t.add(&Record{Kind: Recovery, Cut: t.cut, Torn: uint64(torn), Refused: t.refused}) //nolint:gosec // not negative
+		t.add(&Record{Kind: Recovery, Cut: t.cut, Torn: uint64(torn), Refused: t.refused})
 	}
 }
 
@@ -191,7 +191,7 @@ func (t *Trail) shorten(n int64) bool {
 		return false
 	}
 	t.torn = 0
-	t.cut += uint64(n) //nolint:gosec // not negative
+	t.cut += uint64(n)
 	return true
 }
 

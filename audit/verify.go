@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -139,12 +140,7 @@ func foreign(text []byte, k keys) (fingerprint string, ok bool) {
 	if err != nil || r.Kind != Opened || r.Key == k.fingerprint || len(r.Key) != len(k.fingerprint) {
 		return "", false
 	}
-	for _, c := range r.Key {
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
-			return "", false
-		}
-	}
-	return r.Key, true
+	return r.Key, strings.Trim(r.Key, "0123456789abcdef") == ""
 }
 
 var errWrongKey = errors.New("wrong key")

@@ -106,7 +106,8 @@ func isPublicURL(s string) error {
 // takes milliseconds of every start.
 func ofLetters(s, others string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(others, r))
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune(others, r)
 	})
 }
 

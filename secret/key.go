@@ -61,7 +61,7 @@ func ParseKey(t Text) ([]byte, error) {
 // LoadKey returns the key kept in a file, as LoadOrCreateKey does, but makes
 // none.
 func LoadKey(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the path comes from the operator's configuration
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

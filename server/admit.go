@@ -134,7 +134,7 @@ var checkedBearer = []string{"Bearer checked"}
 
 // sdkRequest is a request as the SDK gets it: the headers that it needs, and
 // the body that was read.
-func sdkRequest(r *http.Request, ctx context.Context, c *caller, body []byte) *http.Request {
+func sdkRequest(ctx context.Context, r *http.Request, c *caller, body []byte) *http.Request {
 	req := r.WithContext(context.WithValue(ctx, fromKey{}, c))
 	req.Header = make(http.Header, len(passed)+2)
 	for _, name := range passed {

@@ -54,6 +54,7 @@ func BenchmarkCall(b *testing.B) {
 const callers = 16
 
 func measure(b *testing.B, one func() error) {
+	b.Helper()
 	left := make(chan struct{}, b.N)
 	for range b.N {
 		left <- struct{}{}
@@ -79,6 +80,7 @@ func measure(b *testing.B, one func() error) {
 }
 
 func cpu(b *testing.B) time.Duration {
+	b.Helper()
 	var u syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -86,6 +88,7 @@ func cpu(b *testing.B) time.Duration {
 
 // httpCaller makes a call each time, over HTTP.
 func httpCaller(b *testing.B, client *http.Client, url, mode string) func() error {
+	b.Helper()
 	headers, params := posted(aliceKey), object{"name": "kv.read", "arguments": object{"path": "app/config"}}
 	if mode == "modern" {
 		headers, params = modernHeaders(aliceKey, "tools/call", "kv.read"), modernParams(params, "bench")
@@ -138,6 +141,7 @@ func httpCaller(b *testing.B, client *http.Client, url, mode string) func() erro
 
 // stdioCaller makes a call each time, all through one pair of pipes.
 func stdioCaller(b *testing.B, kind string) func() error {
+	b.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -204,6 +208,7 @@ func stdioCaller(b *testing.B, kind string) func() error {
 
 // bareServer is the least that reads a secret.
 func bareServer(b *testing.B) (*mcp.Server, *fakeVault) {
+	b.Helper()
 	vault := newFakeVault(b)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	b.Cleanup(transport.CloseIdleConnections)
@@ -238,6 +243,7 @@ func bareServer(b *testing.B) (*mcp.Server, *fakeVault) {
 }
 
 func bareHTTP(b *testing.B) (string, *http.Client) {
+	b.Helper()
 	server, _ := bareServer(b)
 	get := func(*http.Request) *mcp.Server { return server }
 	stateful := mcp.NewStreamableHTTPHandler(get, nil)

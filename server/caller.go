@@ -29,7 +29,7 @@ type caller struct {
 	transport string
 	remote    string // the peer's address; empty over stdio
 	requestID string
-	gone      context.Context // its end ends the call; nil where nothing tells
+	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells
 	seat      *seat           // reserved for the session that this request opens
 }
 

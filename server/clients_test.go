@@ -171,15 +171,20 @@ type how struct {
 // everyWay are all transports and eras.
 func everyWay() []how {
 	return []how{
-		{"legacy http", func(t testing.TB, s *stack, key, name string) client { return openSession(t, s, key, name, legacy) }},
+		{"legacy http", func(t testing.TB, s *stack, key, name string) client {
+			t.Helper()
+			return openSession(t, s, key, name, legacy)
+		}},
 		{"modern http", func(_ testing.TB, s *stack, key, name string) client { return &modernHTTP{s: s, key: key, name: name} }},
 		{"rpc", func(_ testing.TB, s *stack, key, _ string) client { return &rpcHTTP{s: s, key: key} }},
 		{"legacy stdio", func(t testing.TB, s *stack, key, name string) client {
+			t.Helper()
 			c := openStdio(t, s, key, name)
 			c.initialize(t, legacy)
 			return c
 		}},
 		{"modern stdio", func(t testing.TB, s *stack, key, name string) client {
+			t.Helper()
 			c := openStdio(t, s, key, name)
 			c.modern = true
 			return c
@@ -315,7 +320,7 @@ func serveStdio(t testing.TB, s *stack, name string, launch server.Launch) *stdi
 		cancel()
 		_ = inW.Close()
 		_ = outR.Close()
-		for range c.lines { //nolint:revive // until the reader has ended
+		for range c.lines { // until the reader has ended
 		}
 	})
 	return c

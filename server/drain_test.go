@@ -194,7 +194,8 @@ func TestStdioBrokenOutput(t *testing.T) {
 	_ = outR.CloseWithError(io.ErrClosedPipe)
 	done := make(chan error, 1)
 	go func() { done <- s.ServeStdio(context.Background(), inR, outW, nil) }()
-	go func() { _, _ = io.WriteString(inW, initialize(t, legacy, "t")+"\n"); _ = inW.Close() }()
+	hello := initialize(t, legacy, "t") + "\n"
+	go func() { _, _ = io.WriteString(inW, hello); _ = inW.Close() }()
 	require.ErrorContains(t, receive(t, "the end of ServeStdio", done), "writing")
 }
 

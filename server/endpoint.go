@@ -55,11 +55,11 @@ func (e *endpoint) streamable(a *answer, r *http.Request, c *caller) {
 		}
 		switch {
 		case r.Header.Get(headerVersion) >= modernVersion: // where there is no such method
-			e.stateless.ServeHTTP(a, sdkRequest(r, r.Context(), c, nil))
+			e.stateless.ServeHTTP(a, sdkRequest(r.Context(), r, c, nil))
 		case r.Method == http.MethodGet:
-			e.stream(a, r, c, e.stateful)
+			e.stream(a, r, c, e.stateful) //nolint:contextcheck // a stream ends with its credential, and at shutdown
 		default:
-			e.stateful.ServeHTTP(a, sdkRequest(r, r.Context(), c, nil))
+			e.stateful.ServeHTTP(a, sdkRequest(r.Context(), r, c, nil))
 		}
 	default:
 		a.Header().Set("Allow", "POST, GET, DELETE")
@@ -122,11 +122,11 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 		if !e.sit(a, c) {
 			return
 		}
-		left() // a stream is not waited for at shutdown
-		e.streamBody(a, r, c, handler, body.Bytes())
+		left()                                       // a stream is not waited for at shutdown
+		e.streamBody(a, r, c, handler, body.Bytes()) //nolint:contextcheck // a stream ends with its credential, and at shutdown
 		return
 	}
-	handler.ServeHTTP(a, sdkRequest(r, r.Context(), c, body.Bytes()))
+	handler.ServeHTTP(a, sdkRequest(r.Context(), r, c, body.Bytes()))
 }
 
 func shuttingDown() *fault.Error {
@@ -253,7 +253,7 @@ func (e *endpoint) streamBody(a *answer, r *http.Request, c *caller, handler htt
 	defer e.flows.leave()
 	ctx, cancel := e.streamContext(r, c)
 	defer cancel()
-	handler.ServeHTTP(a, sdkRequest(r, ctx, c, body))
+	handler.ServeHTTP(a, sdkRequest(ctx, r, c, body))
 }
 
 // stream serves a stream that has no message of its own. At shutdown it has no
@@ -267,5 +267,5 @@ func (e *endpoint) stream(a *answer, r *http.Request, c *caller, handler http.Ha
 	ctx, cancel := e.streamContext(r, c)
 	defer cancel()
 	defer context.AfterFunc(e.streams, cancel)()
-	handler.ServeHTTP(a, sdkRequest(r, ctx, c, nil))
+	handler.ServeHTTP(a, sdkRequest(ctx, r, c, nil))
 }

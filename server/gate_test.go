@@ -180,7 +180,7 @@ func TestDuplicateIDs(t *testing.T) {
 
 	old := openSession(t, s, aliceKey, "test", legacy)
 	first := make(chan reply, 1)
-	go func() { first <- s.do(t, http.MethodPost, "/mcp", message(t, 5, "tools/call", slow), old.headers()...) }()
+	go func() { first <- s.do(t, http.MethodPost, "/mcp", message(t, 5, "tools/call", slow), old.headers()...) }() //nolint:testifylint // that it failed is seen by receive
 	receive(t, "the call at Vault", s.vault.asked)
 	before = len(s.records(t, audit.Reject))
 	r := s.do(t, http.MethodPost, "/mcp", message(t, 5, "ping", nil), old.headers()...)

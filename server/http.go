@@ -74,9 +74,9 @@ func (s *Server) setDeadlines(w http.ResponseWriter, r *http.Request) {
 // recoverHTTP turns a panic of ours into a 500, and records it.
 func (s *Server) recoverHTTP(a *answer, c *caller) {
 	p := recover()
-	switch {
-	case p == nil:
-	case p == http.ErrAbortHandler: //nolint:errorlint // the sentinel of net/http, compared as it compares
+	switch p {
+	case nil:
+	case http.ErrAbortHandler: // the sentinel of net/http, compared as it compares
 		panic(p)
 	default:
 		told := s.reject(c, c.principal, panicked(p))
@@ -147,6 +147,7 @@ func (c *connections) track() func(net.Conn, http.ConnState) {
 			if held.remove(conn) {
 				c.flight.leave()
 			}
+		default: // busy and idle ones are held all the same
 		}
 	}
 }

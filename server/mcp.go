@@ -30,7 +30,7 @@ type listing struct {
 }
 
 // newMCP makes the one SDK server that all transports share.
-func (s *Server) newMCP() (*mcp.Server, map[string]listing, error) {
+func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 	server := mcp.NewServer(
 		&mcp.Implementation{Name: "vault-mcp", Title: "Vault", Version: s.opt.Version},
 		&mcp.ServerOptions{
@@ -54,7 +54,7 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing, error) {
 		listed[t.Name] = listing{tool: t, dotted: describe(t, t.Name), underlined: describe(t, t.Underscored())}
 	}
 	server.AddReceivingMiddleware(s.receive)
-	return server, listed, nil
+	return server, listed
 }
 
 // describe is a tool as clients see it.

@@ -43,7 +43,7 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 			// At shutdown the stream ends with its result, as it should.
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			defer context.AfterFunc(s.streams, cancel)()
+			defer context.AfterFunc(s.streams, cancel)() //nolint:contextcheck // two ends: the request's and the streams'
 			return next(ctx, method, req)
 		}
 		res, err = next(ctx, method, req)

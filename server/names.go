@@ -35,8 +35,9 @@ func (n ToolNames) underscored(client *mcp.Implementation) bool {
 		return false
 	case NamesUnderscore:
 		return true
+	default:
+		return client != nil && refusesDots(client.Name)
 	}
-	return client != nil && refusesDots(client.Name)
 }
 
 // refusesDots knows, by the name that they give in clientInfo, the clients

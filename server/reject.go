@@ -107,7 +107,7 @@ func (s *Server) record(key string, every rate.Limit, burst int, c *caller, p *a
 	if skipped > 0 {
 		more := rej
 		more.Err = fault.Newf(fault.RateLimited, "%d earlier refusals of this caller were not recorded one by one", skipped)
-		s.opt.Runner.Reject(more)
+		_ = s.opt.Runner.Reject(more) // what the caller is told is the answer to the next one
 	}
 	return s.opt.Runner.Reject(rej)
 }
@@ -116,7 +116,7 @@ func (s *Server) record(key string, every rate.Limit, burst int, c *caller, p *a
 func (s *Server) recordRest(transport string) {
 	if n := s.refusals.rest(); n > 0 {
 		s.log.Info("refusals not recorded one by one", zap.Int("count", n))
-		s.opt.Runner.Reject(tools.Rejection{
+		_ = s.opt.Runner.Reject(tools.Rejection{ // nobody is left to be told
 			Transport: transport, RequestID: tools.NewRequestID(),
 			Err: fault.Newf(fault.RateLimited, "%d refusals were not recorded one by one", n),
 		})

@@ -49,8 +49,8 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.log.Info("stopping", zap.String("transport", "http"))
-	err := s.drainHTTP(hs)
-	<-failed
+	err := s.drainHTTP(hs) //nolint:contextcheck // ctx has ended: draining has bounds of its own
+	<-failed               //nolint:errcheck // that it was closed
 	s.recordRest(transportMCP)
 	s.log.Info("stopped", zap.String("transport", "http"))
 	return err
@@ -75,7 +75,7 @@ func (s *Server) drainHTTP(hs *http.Server) error {
 	s.closeSessions(forcedGrace)
 	finished = within(forcedGrace, s.flows) && finished
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // finished says whether all went
 	case <-time.After(forcedGrace): // connections on which nobody asked anything
 	}
 	_ = hs.Close()

@@ -28,7 +28,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -126,9 +125,9 @@ type Server struct {
 	flows    *flight     // streams
 	draining atomic.Bool // shutdown began
 
-	base      context.Context // its end ends calls under way
+	base      context.Context //nolint:containedctx // its end ends calls under way
 	endCalls  context.CancelFunc
-	streams   context.Context // its end ends streams
+	streams   context.Context //nolint:containedctx // its end ends streams
 	endStream context.CancelFunc
 }
 
@@ -158,8 +157,6 @@ func New(opt Options) (*Server, error) {
 	}
 	s.base, s.endCalls = context.WithCancel(context.Background())
 	s.streams, s.endStream = context.WithCancel(context.Background())
-	if s.mcp, s.listed, err = s.newMCP(); err != nil {
-		return nil, fmt.Errorf("server: %w", err)
-	}
+	s.mcp, s.listed = s.newMCP()
 	return s, nil
 }

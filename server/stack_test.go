@@ -48,6 +48,7 @@ type fakeVault struct {
 }
 
 func newFakeVault(t testing.TB) *fakeVault {
+	t.Helper()
 	v := &fakeVault{
 		asked: make(chan string, 1000), gone: make(chan string, 1000), release: make(chan struct{}),
 	}

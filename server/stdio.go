@@ -52,7 +52,7 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 		conn.stop(nil)
 		err = s.drainStdio(conn, ended)
 	}
-	conn.Close()
+	_ = conn.Close()
 	if c, ok := in.(io.Closer); ok {
 		_ = c.Close()
 	}
@@ -71,7 +71,7 @@ func (s *Server) drainStdio(conn *stdioConn, ended <-chan error) error {
 		then   func()
 	}{
 		{s.opt.DrainTimeout, s.endCalls},
-		{forcedGrace, func() { conn.Close() }},
+		{forcedGrace, func() { _ = conn.Close() }},
 		{forcedGrace, func() {}},
 	} {
 		timer := time.NewTimer(step.within)

@@ -139,6 +139,7 @@ func (r *run) logOutcome(rec audit.Record, f, refused *fault.Error) {
 		case fault.Internal, fault.Unavailable, fault.Timeout:
 			fields = append(fields, cause(f))
 			write = r.log.Error
+		default: // the caller's own doing, or Vault's answer
 		}
 	}
 	if refused != nil {

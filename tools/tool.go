@@ -135,9 +135,9 @@ func isOurHole(name string) bool {
 // Template is the need's path, unexpanded.
 func (n Need) Template() vaultx.Template { return n.template }
 
-// ReadOnlyHint, DestructiveHint and the other MCP annotations follow from the
-// effect: reading changes nothing; only destroying takes something away that
-// was there. A write keeps earlier versions, so it is not destructive.
+// ReadOnlyHint follows from the effect, as do the other MCP annotations: reading
+// changes nothing; only destroying takes something away that was there. A write
+// keeps earlier versions, so it is not destructive.
 func (t *Tool) ReadOnlyHint() bool { return t.Effect == Reads }
 
 // DestructiveHint reports whether a call can take something away.

@@ -228,6 +228,7 @@ func TestNeedsAreComplete(t *testing.T) {
 	}
 
 	try := func(t *testing.T, r *rig, n need, round int) *fault.Error {
+		t.Helper()
 		name := fmt.Sprintf("folder/s%d", round)
 		for _, before := range n.before {
 			tool, args, _ := strings.Cut(before, " ")

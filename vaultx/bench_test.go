@@ -18,7 +18,7 @@ import (
 func BenchmarkRead(b *testing.B) {
 	v := devstacktest.Shared(b)
 	require.NoError(b, v.PutSecret(context.Background(), prefix+"/bench", map[string]any{"user": "app", "password": "not-a-secret"}))
-	c := real(b, v)
+	c := realClient(b, v)
 	config := api.DefaultConfig()
 	config.Address = v.Addr
 	stock, err := api.NewClient(config)
@@ -57,7 +57,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkDo(b *testing.B) {
 	v := devstacktest.Shared(b)
 	require.NoError(b, v.PutSecret(context.Background(), prefix+"/bench", map[string]any{"a": "1"}))
-	c, op := real(b, v), on(b, "read", kvData, "bench")
+	c, op := realClient(b, v), on(b, "read", kvData, "bench")
 	b.ReportAllocs()
 	for b.Loop() {
 		_, err := c.Bind(op, vaultx.BindOptions{Owner: prefix, Retryable: true}).Do(context.Background(), vaultx.Request{})

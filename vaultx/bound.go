@@ -106,7 +106,7 @@ func (b *Bound) Do(ctx context.Context, req Request) (*Response, error) {
 // asks, and not at all if the context or patience ends before that.
 func pause(ctx context.Context, err error, try int) bool {
 	wait := time.Duration(try) * 50 * time.Millisecond
-	wait += rand.N(wait)
+	wait += rand.N(wait) //nolint:gosec // jitter is no secret
 	if asked := fault.From(err).RetryAfter; asked > wait {
 		wait = asked
 	}

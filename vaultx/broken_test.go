@@ -23,6 +23,7 @@ import (
 
 // hijack answers with raw bytes and ends the connection, by a reset if asked.
 func hijack(t testing.TB, answer string, reset bool) http.HandlerFunc {
+	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		conn, buf, err := http.NewResponseController(w).Hijack()
@@ -86,7 +87,7 @@ func TestBrokenAnswers(t *testing.T) {
 func TestOnlyWhatMayBeRepeatedIs(t *testing.T) {
 	for _, retryable := range []bool{false, true} {
 		var gets atomic.Int32
-		addr := serveRaw(t, func(n int, r *http.Request, w io.Writer) bool {
+		addr := serveRaw(t, func(_ int, r *http.Request, w io.Writer) bool {
 			if r.Method == http.MethodGet && gets.Add(1) == 1 {
 				return false // ends the connection without an answer
 			}
@@ -110,6 +111,7 @@ func TestOnlyWhatMayBeRepeatedIs(t *testing.T) {
 // serveRaw is a server whose answer to the n-th request of a connection may be
 // to end it. No GET may have a body.
 func serveRaw(t *testing.T, answer func(n int, r *http.Request, w io.Writer) bool) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var wg sync.WaitGroup

@@ -22,8 +22,8 @@ var plainCauses = []error{
 // hold the path and the address, and quotes what the other side sent ("malformed
 // HTTP response ..."), so it is told anew from what is known of its type.
 func causeOf(err error) error {
-	where, why := "", ""
 	var (
+		where, why  string
 		op          *net.OpError
 		errno       syscall.Errno
 		dns         *net.DNSError

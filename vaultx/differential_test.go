@@ -27,6 +27,7 @@ type mirror struct {
 }
 
 func newMirror(tb testing.TB) *mirror {
+	tb.Helper()
 	m := &mirror{mux: http.NewServeMux()}
 	m.mux.HandleFunc("/secrets/{path...}", func(_ http.ResponseWriter, r *http.Request) {
 		m.mu.Lock()
@@ -55,6 +56,7 @@ func (m *mirror) seen() (uris, rest []string) {
 
 // check sends a path through both and says whether the grammar accepted it.
 func (m *mirror) check(t *testing.T, path string) bool {
+	t.Helper()
 	op, err := vaultx.NewOperation("update", kvData, map[string]string{"kv": "secret", "prefix": prefix, "path": path})
 	if err != nil {
 		_, err = m.client.Bind(op, vaultx.BindOptions{}).Do(context.Background(), vaultx.Request{})

@@ -88,13 +88,13 @@ func TestGuardStopsWhateverWasNotResolved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, r := pinned()
 			alter(p, r)
-			_, err := g.RoundTrip(r.WithContext(withPin(context.Background(), p))) //nolint:bodyclose // there is none
+			_, err := g.RoundTrip(r.WithContext(withPin(context.Background(), p)))
 			require.ErrorIs(t, err, errPinned)
 			require.Len(t, net.passed, 1, "it reached the network")
 		})
 	}
 	_, r = pinned()
-	_, err = g.RoundTrip(r) //nolint:bodyclose // there is none
+	_, err = g.RoundTrip(r)
 	require.ErrorIs(t, err, errPinned, "a request without a pin")
 	require.Len(t, net.passed, 1)
 }

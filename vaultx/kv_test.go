@@ -30,7 +30,7 @@ type kv struct {
 
 func newKV(t testing.TB, path string) *kv {
 	t.Helper()
-	return &kv{t: t, c: real(t, devstacktest.Shared(t)), path: path}
+	return &kv{t: t, c: realClient(t, devstacktest.Shared(t)), path: path}
 }
 
 func (k *kv) bind(capability string, tmpl vaultx.Template) *vaultx.Bound {
@@ -347,7 +347,7 @@ func TestKVConcurrentCheckAndSet(t *testing.T) {
 }
 
 func TestWrap(t *testing.T) {
-	c := real(t, devstacktest.Shared(t))
+	c := realClient(t, devstacktest.Shared(t))
 	info, err := c.Wrap(t.Context(), prefix, map[string]jsontext.Value{"data": jsontext.Value(`{"password":"p\nq"}`)}, 90*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, 90, info.TTL)

@@ -48,8 +48,8 @@ func connect(t testing.TB, cfg vaultx.Config) *vaultx.Client {
 	return c
 }
 
-// real is a client of a real Vault with its root token.
-func real(t testing.TB, v *devstack.Vault) *vaultx.Client {
+// realClient is a client of a real Vault with its root token.
+func realClient(t testing.TB, v *devstack.Vault) *vaultx.Client {
 	t.Helper()
 	return connect(t, vaultx.Config{Address: v.Addr, Token: v.RootToken})
 }

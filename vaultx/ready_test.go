@@ -15,7 +15,7 @@ import (
 
 func TestReady(t *testing.T) {
 	v := devstacktest.Shared(t)
-	require.NoError(t, real(t, v).Ready(t.Context()))
+	require.NoError(t, realClient(t, v).Ready(t.Context()))
 	// A token that may not even look itself up serves, if Vault knows it.
 	require.NoError(t, limited(t, v, `path "secret/data/x" { capabilities = ["read"] }`).Ready(t.Context()))
 
@@ -29,7 +29,7 @@ func TestReady(t *testing.T) {
 	// The answer is for everyone, so that of a caller who has gone is as good.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, real(t, v).Ready(ctx))
+	require.NoError(t, realClient(t, v).Ready(ctx))
 }
 
 // Sealed: not ready, calls fail with the reason, and soon at once; unsealed, all
@@ -63,7 +63,7 @@ const breakerPause = 500 * time.Millisecond
 // Vault was killed and is back: calls work again over the same client.
 func TestKilledAndRestarted(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{File: true})
-	c := real(t, v)
+	c := realClient(t, v)
 	require.NoError(t, v.PutSecret(t.Context(), prefix+"/app", map[string]any{"a": "1"}))
 	read := func() error {
 		_, err := vaultx.KVRead(t.Context(), c.Bind(on(t, "read", kvData, "app"), vaultx.BindOptions{Retryable: true}), 0)
@@ -79,7 +79,7 @@ func TestKilledAndRestarted(t *testing.T) {
 
 func TestDoctorsQuestions(t *testing.T) {
 	v := devstacktest.Shared(t)
-	c := real(t, v)
+	c := realClient(t, v)
 	require.NoError(t, c.KVVersion2(t.Context()))
 	h, err := c.Health(t.Context())
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func TestWrongMounts(t *testing.T) {
 	bind := func(mount, capability string, tmpl vaultx.Template) *vaultx.Bound {
 		op, err := vaultx.NewOperation(capability, tmpl, map[string]string{"kv": mount, "prefix": prefix, "path": "app"})
 		require.NoError(t, err)
-		return real(t, v).Bind(op, vaultx.BindOptions{})
+		return realClient(t, v).Bind(op, vaultx.BindOptions{})
 	}
 	_, err := vaultx.KVList(t.Context(), bind("nowhere", "list", kvMetadata))
 	require.Contains(t, requireKind(t, fault.Internal, err).Msg, "no engine")
