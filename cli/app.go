@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ import (
 	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/config"
+	"vault-mcp/fault"
 	"vault-mcp/secret"
 	"vault-mcp/server"
 	"vault-mcp/telemetry"
@@ -89,14 +91,40 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
 		Ready: map[string]func(context.Context) error{
-			"vault": a.vault.Ready,
-			"audit": func(context.Context) error { return a.trail.Check() },
+			"vault": a.watched("vault", a.vault.Ready),
+			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
 		},
 	})
 	if err != nil {
 		return a, usageError{err}
 	}
 	return a, nil
+}
+
+// watched logs a check of readiness when what it finds changes. Anybody may ask
+// /readyz, so it tells no more than a kind of fault; the operator reads here
+// what is the matter, also when nobody calls.
+func (a *app) watched(name string, check func(context.Context) error) func(context.Context) error {
+	var mu sync.Mutex
+	was := ""
+	return func(ctx context.Context) error {
+		err := check(ctx)
+		is := ""
+		if err != nil {
+			is = fault.From(err).Msg
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case is == was:
+		case is != "":
+			a.log.Warn("not ready", zap.String("check", name), zap.String("detail", is))
+		default:
+			a.log.Info("ready again", zap.String("check", name))
+		}
+		was = is
+		return err
+	}
 }
 
 // run serves until the first signal, and closes what open made.

@@ -39,6 +39,12 @@ func (s *Server) Handler() http.Handler {
 		s.setDeadlines(w, r)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
+		if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
+			// A chunked request may have had a Content-Length as well, which
+			// net/http takes off unseen, and then another request may hide in its
+			// body: the connection must end with it (RFC 9112, 6.1).
+			h.Set("Connection", "close")
+		}
 		c := &caller{remote: remoteHost(r), transport: transportMCP, requestID: tools.NewRequestID()}
 		h.Set("X-Request-Id", c.requestID)
 		if probe, ok := probes[r.URL.Path]; ok && r.URL.RawPath == "" {

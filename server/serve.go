@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -34,8 +36,12 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
-		ConnState:         open.track(),
+		// OPTIONS * is held against Host and Origin like all else.
+		DisableGeneralOptionsHandler: true,
+		// What it says quotes what clients send; what matters of that is
+		// recorded and logged by us.
+		ErrorLog:  log.New(io.Discard, "", 0),
+		ConnState: open.track(),
 		// No WriteTimeout: it would end event streams. Each write has a
 		// deadline of its own.
 	}
