@@ -3,7 +3,6 @@
 package main_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,7 +41,7 @@ func fillFolder(t *testing.T, name string) {
 	for err == nil {
 		_, err = f.Write(make([]byte, 4096))
 	}
-	require.True(t, errors.Is(err, syscall.ENOSPC), "%v", err)
+	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, f.Close())
 }
 

@@ -89,6 +89,7 @@ type running struct {
 
 func overHTTP(version string) running {
 	return running{"http-" + version, func(t *testing.T, env []string) (*mcp.ClientSession, *process, func()) {
+		t.Helper()
 		p := startHTTP(t, env)
 		transport := httpTransport(p.url, devKey)
 		// The SDK's client gives up all of its calls, answered or not, when its
@@ -101,6 +102,7 @@ func overHTTP(version string) running {
 func everyTransport() []running {
 	return []running{
 		{"stdio", func(t *testing.T, env []string) (*mcp.ClientSession, *process, func()) {
+			t.Helper()
 			return startStdio(t, env, devKey)
 		}},
 		overHTTP("2025-06-18"), overHTTP("2026-07-28"),
@@ -172,17 +174,17 @@ func requireSettled(t *testing.T, env []string, c *calls) {
 	t.Helper()
 	recorded, attempts := map[string]string{}, 0
 	for _, rec := range readTrail(env).more(t) {
-		switch rec.Kind {
-		case audit.Attempt:
+		if rec.Kind == audit.Attempt {
 			attempts++
-		case audit.Outcome:
+		}
+		if rec.Kind == audit.Outcome {
 			require.Len(t, rec.Needs, 1)
 			_, path, _ := strings.Cut(rec.Needs[0], "/mcp/dev/")
 			require.NotContains(t, recorded, path, "two outcomes")
 			recorded[path] = rec.Outcome
 		}
 	}
-	require.Equal(t, attempts, len(recorded))
+	require.Len(t, recorded, attempts)
 	for path, code := range c.answered {
 		if recorded[path] == "" && code == "unavailable" {
 			continue // refused because the server was ending: it never became a call
