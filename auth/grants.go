@@ -16,6 +16,15 @@ type Grants map[string][]string
 // grantEngines are the engines whose objects have names.
 var grantEngines = []string{"transit", "database", "ssh", "kms"}
 
+// GrantKind is the key in Grants for the engine in a tool's name: Vault's own
+// word, where the tool's is shorter.
+func GrantKind(engine string) string {
+	if engine == "db" {
+		return "database"
+	}
+	return engine
+}
+
 // Allow reports whether an entry for the engine matches the name.
 func (g Grants) Allow(engine, name string) bool {
 	if name == "" {

@@ -65,7 +65,7 @@ type kvWriteOut struct {
 }
 
 type kvListIn struct {
-	Prefix string `json:"prefix,omitzero" hole:"path" grammar:"folder" jsonschema:"maxLength=512,default=" doc:"Folder below the caller's own prefix, with or without a trailing slash; empty lists everything of the caller."`
+	Prefix string `json:"prefix,omitzero" hole:"path" grammar:"folder" jsonschema:"maxLength=513,default=" doc:"Folder below the caller's own prefix, with or without a trailing slash; empty lists everything of the caller."`
 }
 
 type kvListOut struct {
@@ -113,7 +113,7 @@ type kvVersionsIn struct {
 }
 
 type okOut struct {
-	OK bool `json:"ok" doc:"True: it is done."`
+	OK bool `json:"ok" doc:"True: Vault accepted it. Whether there were such versions, it does not say; kv.metadata does."`
 }
 
 func kvTools() []*Tool {
@@ -127,7 +127,7 @@ func kvTools() []*Tool {
 		}, kvRead),
 		Define(Tool{
 			Name: "kv.write", Title: "Write a secret",
-			Doc:   "Write a whole secret as a new version; earlier versions stay. To change some keys only, use kv.patch. Give cas to be sure that nobody wrote in between.",
+			Doc:   "Write a whole secret as a new version; earlier versions stay, as many as the secret keeps. To change some keys only, use kv.patch. Give cas to be sure that nobody wrote in between.",
 			Scope: auth.Write, Effect: Writes,
 			Needs: []Need{{Path: kvData, Capabilities: []string{"create", "update"}}},
 			Route: "PUT /secrets/{path...}",
@@ -166,7 +166,7 @@ func kvTools() []*Tool {
 		Define(Tool{
 			Name: "kv.undelete", Title: "Bring deleted versions back",
 			Doc:   "Bring deleted versions of a secret back. A destroyed version stays gone; kv.metadata shows which are.",
-			Scope: auth.Write, Effect: Writes, Idempotent: true,
+			Scope: auth.Write, Effect: Writes, Idempotent: true, Additive: true,
 			Needs: []Need{{Path: kvUndelete, Capabilities: []string{"update"}}},
 			Route: "POST /secrets/{path...}:undelete",
 		}, kvUndeleteVersions),

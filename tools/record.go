@@ -11,6 +11,7 @@ import (
 	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/vaultx"
 )
 
 // record fills what is known of a call so far. Arguments and results stand in
@@ -58,9 +59,13 @@ func (r *run) finish(err error) error {
 	}
 	rec.Outcome = "ok"
 	rec.DurationUS = r.opt.Now().Sub(r.start).Microseconds()
-	if r.vaults != nil {
-		rec.VaultRequestID = strings.Join(r.vaults.RequestIDs(), " ")
+	var ids []string
+	for _, bound := range []*vaultx.Bound{r.vaults, r.wraps} {
+		if bound != nil {
+			ids = append(ids, bound.RequestIDs()...)
+		}
 	}
+	rec.VaultRequestID = strings.Join(ids, " ")
 	var f *fault.Error
 	if err != nil {
 		f = fault.From(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"vault-mcp/auth"
 	"vault-mcp/fault"
 	"vault-mcp/vaultx"
 )
@@ -27,15 +28,15 @@ func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
 	if err != nil {
 		return nil, r.holeFault(err)
 	}
-	for _, filled := range need.filled {
-		if !filled.Multi && !r.call.Principal.Grants.Allow(r.tool.Engine, values[filled.Name]) {
-			return nil, fault.New(fault.Forbidden, "the principal has no grant for this name").
-				With("field", r.tool.input.holes[filled.Name].pointer)
-		}
-	}
 	r.ops = []string{need.Capabilities[0] + " " + op.Path.String()}
 	if wraps {
 		r.ops = append(r.ops, "update "+vaultx.WrapOperation.Path.String())
+	}
+	for _, filled := range need.filled {
+		if !filled.Multi && !r.call.Principal.Grants.Allow(auth.GrantKind(r.tool.Engine), values[filled.Name]) {
+			return nil, fault.New(fault.Forbidden, "the principal has no grant for this name").
+				With("field", r.tool.input.holes[filled.Name].pointer)
+		}
 	}
 	return &op, nil
 }
@@ -47,7 +48,7 @@ func (r *run) holeFault(err error) error {
 	f := fault.From(err)
 	name, _ := f.Details["hole"].(string)
 	filler, ok := r.tool.input.holes[name]
-	if !ok || isOurHole(name) {
+	if !ok || vaultx.IsServerHole(name) {
 		return fault.Wrap(fault.Internal, msgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
 	}
 	return fault.Field(filler.pointer, f.Msg)

@@ -82,7 +82,7 @@ func (t *Tool) wrapTTL(in any, longest time.Duration) (time.Duration, error) {
 }
 
 // wrapSecrets moves the secret fields of a result under a wrapping token.
-func (t *Tool) wrapSecrets(ctx context.Context, client *vaultx.Client, owner string, out any, ttl time.Duration) (any, error) {
+func (t *Tool) wrapSecrets(ctx context.Context, bound *vaultx.Bound, out any, ttl time.Duration) (any, error) {
 	result := reflect.New(t.output.typ).Elem()
 	result.Set(reflect.ValueOf(out))
 	payload := make(map[string]jsontext.Value, len(t.output.secrets))
@@ -98,7 +98,7 @@ func (t *Tool) wrapSecrets(ctx context.Context, client *vaultx.Client, owner str
 		payload[jsonName(t.output.typ.FieldByIndex(index))] = jsontext.Value(raw)
 		field.SetZero()
 	}
-	info, err := client.Wrap(ctx, owner, payload, ttl)
+	info, err := bound.Wrap(ctx, payload, ttl)
 	if err != nil {
 		return nil, err
 	}

@@ -128,6 +128,7 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 		c.RequestID = NewRequestID()
 	}
 	run := &run{Runner: r, call: c, start: r.opt.Now()}
+	run.tool, _ = r.catalog.Lookup(c.Tool) // so that every record names it
 	returned := false
 	defer func() {
 		switch p := recover(); {
@@ -135,6 +136,9 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 			err = panicked(p)
 		case !returned: // runtime.Goexit: nobody gets an answer, but the trail must not say ok
 			err = fault.New(fault.Internal, msgInternal)
+		}
+		if !returned && run.tried {
+			err = run.undelivered(err) // it may have been done
 		}
 		err = run.finish(err)
 		res.RequestID = c.RequestID
@@ -156,7 +160,8 @@ type run struct {
 	values []jsontext.Value // the arguments as they came, once they were divided
 	ops    []string         // what Vault is asked to do
 	tried  bool             // whether the attempt was recorded
-	vaults *vaultx.Bound
+	vaults *vaultx.Bound    // nil until there is one
+	wraps  *vaultx.Bound
 	result json.RawMessage
 }
 
@@ -170,11 +175,10 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 		limited.RetryAfter = d.RetryAfter
 		return res, limited
 	}
-	tool, ok := r.catalog.Lookup(r.call.Tool) // 4
-	if !ok {
+	tool := r.tool // 4
+	if tool == nil {
 		return res, fault.New(fault.NotFound, "there is no such tool")
 	}
-	r.tool = tool
 	if err := r.permit(tool, p); err != nil {
 		return res, err
 	}
@@ -214,7 +218,8 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 		return res, err
 	}
 	if ttl > 0 { // 10
-		if out, err = tool.wrapSecrets(ctx, r.vault, p.ID(), out, ttl); err != nil {
+		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: p.ID()})
+		if out, err = tool.wrapSecrets(ctx, r.wraps, out, ttl); err != nil {
 			return res, r.undelivered(err)
 		}
 	}

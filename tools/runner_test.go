@@ -69,14 +69,14 @@ func TestStagesComeInOrder(t *testing.T) {
 	bad, foreign, good := `{"key":"dev","`+canary+`":1}`, `{"key":"other","text":"`+canary+`"}`, `{"key":"dev--a","text":"`+canary+`"}`
 
 	for _, c := range []struct {
-		name string
-		opt  tools.Options
-		p    *auth.Principal
-		tool string
-		args string
-		kind fault.Kind
-		want string
-		said []string // kinds of the records
+		name  string
+		opt   tools.Options
+		p     *auth.Principal
+		tool  string
+		args  string
+		kind  fault.Kind
+		want  string
+		needs []string // what the record says that was asked for
 	}{
 		{"no principal", tools.Options{}, nil, "probe.use", bad, fault.Unauthenticated, "missing or has expired", nil},
 		{"hollow principal", tools.Options{}, &auth.Principal{}, "probe.use", bad, fault.Unauthenticated, "missing or has expired", nil},
@@ -87,8 +87,8 @@ func TestStagesComeInOrder(t *testing.T) {
 		{"read-only", tools.Options{ReadOnly: true}, scopeless, "probe.use", bad, fault.Forbidden, "read-only", nil},
 		{"no scope", tools.Options{}, scopeless, "probe_use", bad, fault.Forbidden, "needs the scope write or probe:write", nil},
 		{"unknown argument", tools.Options{}, p, "probe.use", bad, fault.Invalid, "argument 2 is not one", nil},
-		{"no grant", tools.Options{}, p, "probe.use", foreign, fault.Forbidden, "no grant for this name", nil},
-		{"grant is no prefix", tools.Options{}, p, "probe.use", `{"key":"developer"}`, fault.Forbidden, "no grant for this name", nil},
+		{"no grant", tools.Options{}, p, "probe.use", foreign, fault.Forbidden, "no grant for this name", []string{"update transit/encrypt/other"}},
+		{"grant is no prefix", tools.Options{}, p, "probe.use", `{"key":"developer"}`, fault.Forbidden, "no grant for this name", []string{"update transit/encrypt/developer"}},
 		{"no name", tools.Options{}, p, "probe.use", `{"key":"dev--/../x"}`, fault.Invalid, "/key: a name has", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestStagesComeInOrder(t *testing.T) {
 			records := r.records()
 			require.Equal(t, []string{"outcome " + string(c.kind)}, kinds(records))
 			require.Equal(t, f.Msg, records[0].Detail)
-			require.Empty(t, records[0].Needs)
+			require.Equal(t, c.needs, records[0].Needs)
 			require.NotContains(t, r.everywhere(), canary)
 		})
 	}
@@ -207,11 +207,11 @@ func TestPanics(t *testing.T) {
 		logged  string
 		outcome string
 	}{
-		"text":    {func(in probeIn) { panic("the secret is " + in.Text) }, "panic of type string", "internal"},
-		"error":   {func(in probeIn) { panic(errors.New(in.Text)) }, "panic of type *errors.errorString", "internal"},
-		"fault":   {func(in probeIn) { panic(fault.New(fault.NotFound, in.Text)) }, "panic of type *fault.Error", "internal"},
-		"runtime": {func(in probeIn) { _ = []int{}[len(in.Text)] }, "panic: runtime error: index out of range", "internal"},
-		"nil map": {func(in probeIn) { var m map[string]int; m[in.Text] = 1 }, "panic: assignment to entry in nil map", "internal"}, //nolint:staticcheck // the point
+		"text":    {func(in probeIn) { panic("the secret is " + in.Text) }, "panic of type string", "unknown"},
+		"error":   {func(in probeIn) { panic(errors.New(in.Text)) }, "panic of type *errors.errorString", "unknown"},
+		"fault":   {func(in probeIn) { panic(fault.New(fault.NotFound, in.Text)) }, "panic of type *fault.Error", "unknown"},
+		"runtime": {func(in probeIn) { _ = []int{}[len(in.Text)] }, "panic: runtime error: index out of range", "unknown"},
+		"nil map": {func(in probeIn) { var m map[string]int; m[in.Text] = 1 }, "panic: assignment to entry in nil map", "unknown"}, //nolint:staticcheck // the point
 	} {
 		t.Run(name, func(t *testing.T) {
 			tool := probe(tools.Tool{}, func(_ context.Context, _ *tools.Env, in probeIn) (probeOut, error) {
@@ -222,6 +222,7 @@ func TestPanics(t *testing.T) {
 			res, f := r.run(principal("dev"), "probe.use", `{"key":"dev","text":"`+canary+`"}`)
 			require.NotNil(t, f)
 			require.Equal(t, fault.Internal, f.Kind)
+			require.Equal(t, "unknown", f.Details["outcome"], "it may have been done before the panic")
 			require.NotContains(t, string(tools.NewErrorObject(f, res.RequestID).JSON()), canary)
 			require.Equal(t, []string{"attempt", "outcome " + c.outcome}, kinds(r.records()))
 			log := r.everywhere()
@@ -246,7 +247,7 @@ func TestGoexitIsNotOK(t *testing.T) {
 		_, _ = r.runner.Run(context.Background(), tools.Call{Tool: "probe.use", Principal: principal("dev"), Args: json.RawMessage(`{"key":"dev"}`)})
 	}()
 	<-done
-	require.Equal(t, []string{"attempt", "outcome internal"}, kinds(r.records()))
+	require.Equal(t, []string{"attempt", "outcome unknown"}, kinds(r.records()))
 }
 
 // Errors of handlers leave as one of ours, whatever they were.

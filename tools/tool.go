@@ -47,6 +47,7 @@ type Tool struct {
 	Scope      auth.Scope // the verb needed on the engine; empty: any principal
 	Effect     Effect
 	Idempotent bool   // a second identical call changes nothing more
+	Additive   bool   // a write that takes nothing away
 	Retryable  bool   // the adapter may repeat it, and a caller's leaving may end it
 	Needs      []Need // alternatives
 	Route      string // REST: method and path
@@ -99,7 +100,7 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 		mustDeclare(t.Name, len(need.Capabilities) > 0, "wants a capability in each need")
 		need.template = vaultx.MustTemplate(need.Path)
 		for _, hole := range need.template.Holes() {
-			if isOurHole(hole.Name) {
+			if vaultx.IsServerHole(hole.Name) {
 				continue
 			}
 			_, ok := t.input.holes[hole.Name]
@@ -123,25 +124,18 @@ func mustDeclare(tool string, ok bool, what string) {
 	}
 }
 
-// holes that configuration or the principal fills.
-func isOurHole(name string) bool {
-	switch name {
-	case "prefix", "kv", "transit", "database", "ssh":
-		return true
-	}
-	return false
-}
-
 // Template is the need's path, unexpanded.
 func (n Need) Template() vaultx.Template { return n.template }
 
-// ReadOnlyHint follows from the effect, as do the other MCP annotations: reading
-// changes nothing; only destroying takes something away that was there. A write
-// keeps earlier versions, so it is not destructive.
+// ReadOnlyHint follows from the effect, as do the other MCP annotations.
 func (t *Tool) ReadOnlyHint() bool { return t.Effect == Reads }
 
-// DestructiveHint reports whether a call can take something away.
-func (t *Tool) DestructiveHint() bool { return t.Effect == Destroys }
+// DestructiveHint reports whether a call can take something away, in MCP's
+// sense: anything but adding. A write can: it replaces what is current, and the
+// oldest version goes when there are as many as the mount keeps.
+func (t *Tool) DestructiveHint() bool {
+	return t.Effect == Destroys || t.Effect == Writes && !t.Additive
+}
 
 // Underscored is the name for clients that refuse a dot.
 func (t *Tool) Underscored() string { return strings.ReplaceAll(t.Name, ".", "_") }

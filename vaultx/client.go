@@ -146,8 +146,8 @@ func newTransport(cfg Config) (*http.Transport, error) {
 	}, nil
 }
 
-// session is the stock client for the server's token, made anew when the token
-// changes: a client's token is never changed, and a client is never cloned.
+// session is the stock client for the server's token, made when first used: a
+// client's token is never changed, and a client is never cloned.
 func (c *Client) session() (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

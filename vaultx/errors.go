@@ -78,6 +78,9 @@ func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Er
 		if o.status == http.StatusUnauthorized || o.says("invalid token") || b.client.cfg.Token.IsZero() {
 			return fault.Wrap(fault.Unavailable, msgToken, cause)
 		}
+		if !b.ours && b.client.ended(ctx) {
+			return fault.Wrap(fault.Unavailable, msgToken, cause)
+		}
 		return fault.Wrap(fault.Forbidden, msgDenied, cause)
 	case http.StatusNotFound:
 		if o.says("no handler for route") {

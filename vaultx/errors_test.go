@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
 
@@ -100,6 +101,7 @@ func TestErrorsByStatus(t *testing.T) {
 		t.Run(fmt.Sprintf("%d %s", c.status, c.words), func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, says(c.status, c.words))
+			f.alive = true
 			b := f.write(t)
 			_, err := b.Do(t.Context(), vaultx.Request{Body: map[string]int{"x": 1}})
 			got := requireKind(t, c.kind, err)
@@ -218,4 +220,48 @@ func TestNoAnswer(t *testing.T) {
 	_, err = f.read(t).Do(ctx, vaultx.Request{})
 	require.NotContains(t, requireKind(t, fault.Canceled, err).Details, "outcome")
 	require.EqualValues(t, 2, f.requests.Load(), "a call that is over asks nothing")
+}
+
+// OpenBao, and Vault before 1.14, refuse a token that has ended with the words
+// with which they refuse a path: what the token can do besides tells.
+func TestTokenThatHasEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		may  string // the one path that is not refused
+		kind fault.Kind
+		want bool // ready
+	}{
+		"may look itself up":   {"/v1/auth/token/lookup-self", fault.Forbidden, true},
+		"may see the KV mount": {"/v1/sys/internal/ui/mounts/secret", fault.Forbidden, true},
+		"may do nothing":       {"", fault.Unavailable, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refuse := says(http.StatusForbidden, "1 error occurred: permission denied")
+			f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != c.may {
+					refuse(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, `{"data":{"type":"kv","options":{"version":"2"}}}`)
+			})
+			b := f.write(t)
+			_, err := b.Do(t.Context(), vaultx.Request{})
+			got := requireKind(t, c.kind, err)
+			require.NotContains(t, got.Details, "outcome", "nothing was done")
+			require.Equal(t, c.want, f.client(t).Ready(t.Context()) == nil)
+			before := f.requests.Load()
+			for range 10 {
+				_, _ = b.Do(t.Context(), vaultx.Request{})
+			}
+			require.LessOrEqual(t, f.requests.Load()-before, int32(10+4), "each refusal asked anew")
+		})
+	}
+}
+
+// A write whose answer makes no sense was a write all the same.
+func TestAnswerThatMakesNoSense(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":["x"]}`) })
+	_, err := vaultx.KVWrite(t.Context(), f.write(t), secret.NewJSON([]byte(`{"a":1}`)), nil)
+	require.Equal(t, "unknown", requireKind(t, fault.Unavailable, err).Details["outcome"])
+	_, err = vaultx.KVRead(t.Context(), f.read(t), 0)
+	require.NotContains(t, requireKind(t, fault.Unavailable, err).Details, "outcome")
 }

@@ -48,6 +48,11 @@ func KVRead(ctx context.Context, b *Bound, version int) (KVSecret, error) {
 	if err != nil && !gone {
 		return KVSecret{}, err
 	}
+	if gone && version > 0 {
+		f := fault.From(err)
+		f.Msg = "there is no such version, or nothing at this path"
+		err = f
+	}
 	if decodeErr := decodeData(resp, &body); decodeErr != nil {
 		if gone {
 			return KVSecret{}, err
@@ -116,14 +121,26 @@ func kvPut(ctx context.Context, b *Bound, data secret.JSON, cas *int, patch bool
 	resp, err := b.Do(ctx, Request{Body: body, MergePatch: patch})
 	if err != nil {
 		if patch && errors.Is(err, fault.NotFound) {
-			f := fault.From(err).With("state", "absent")
-			f.Msg = "there is no secret to patch, or its newest version is deleted; write it with kv.write"
-			return KVVersion{}, f
+			return KVVersion{}, unpatchable(resp, err)
 		}
 		return KVVersion{}, err
 	}
 	var v KVVersion
-	return v, decodeData(resp, &v)
+	if err := decodeData(resp, &v); err != nil {
+		return v, b.unlessRetryable(fault.From(err)) // it was written, whatever this is
+	}
+	return v, nil
+}
+
+// unpatchable says why there was nothing to patch.
+func unpatchable(resp *Response, err error) error {
+	var newest KVVersionMetadata
+	if resp != nil && decodeData(resp, &newest) == nil && newest.Version > 0 {
+		return goneFault(err, newest)
+	}
+	f := fault.From(err).With("state", "absent")
+	f.Msg = "there is no secret to patch; write it with kv.write"
+	return f
 }
 
 // KVList lists the names in a folder; none if there is no such folder, which

@@ -198,9 +198,13 @@ func TestKVPatchOfWhatIsNotThere(t *testing.T) {
 	require.NoError(t, vaultx.KVDelete(t.Context(), k.bind("delete", kvData)))
 	_, err = k.patch(`{"a":2}`, nil)
 	f = requireKind(t, fault.NotFound, err)
-	require.Equal(t, "absent", f.Details["state"])
-	require.Contains(t, f.Msg, "kv.write")
+	require.Equal(t, "deleted", f.Details["state"])
+	require.Equal(t, 1, f.Details["metadata"].(vaultx.KVVersionMetadata).Version)
+	require.Contains(t, f.Msg, "kv.undelete")
 	k.gone(0, "deleted")
+	require.NoError(t, vaultx.KVDestroy(t.Context(), k.bind("update", kvDestroy), []int{1}))
+	_, err = k.patch(`{"a":2}`, nil)
+	require.Equal(t, "destroyed", requireKind(t, fault.NotFound, err).Details["state"])
 }
 
 func TestKVList(t *testing.T) {
@@ -348,7 +352,7 @@ func TestKVConcurrentCheckAndSet(t *testing.T) {
 
 func TestWrap(t *testing.T) {
 	c := realClient(t, devstacktest.Shared(t))
-	info, err := c.Wrap(t.Context(), prefix, map[string]jsontext.Value{"data": jsontext.Value(`{"password":"p\nq"}`)}, 90*time.Second)
+	info, err := c.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: prefix}).Wrap(t.Context(), map[string]jsontext.Value{"data": jsontext.Value(`{"password":"p\nq"}`)}, 90*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, 90, info.TTL)
 	require.Equal(t, "sys/wrapping/wrap", info.CreationPath)
@@ -364,7 +368,7 @@ func TestWrap(t *testing.T) {
 	require.Equal(t, map[string]any{"data": map[string]any{"password": "p\nq"}}, unwrapped.Data)
 	require.Error(t, devstacktest.Shared(t).Request(t.Context(), "POST", "sys/wrapping/unwrap", body, nil), "once only")
 
-	info, err = c.Wrap(t.Context(), prefix, map[string]jsontext.Value{"x": jsontext.Value(`1`)}, time.Millisecond)
+	info, err = c.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: prefix}).Wrap(t.Context(), map[string]jsontext.Value{"x": jsontext.Value(`1`)}, time.Millisecond)
 	require.NoError(t, err)
 	require.Equal(t, 1, info.TTL, "never 0, which would not wrap at all")
 }

@@ -1,6 +1,7 @@
 package vaultx_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -58,12 +59,19 @@ func realClient(t testing.TB, v *devstack.Vault) *vaultx.Client {
 type fake struct {
 	*httptest.Server
 	requests atomic.Int32
+	// A refused call makes the client ask whether its token has ended. The fake
+	// says that it has not, and does not count that.
+	alive bool
 }
 
 func newFake(t testing.TB, answer http.HandlerFunc) *fake {
 	t.Helper()
 	f := &fake{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.alive && r.URL.Path == "/v1/auth/token/lookup-self" {
+			_, _ = io.WriteString(w, `{"data":{}}`)
+			return
+		}
 		f.requests.Add(1)
 		answer(w, r)
 	}))

@@ -144,7 +144,7 @@ func (t Template) expand(values map[string]string, folder bool) (Path, error) {
 		}
 		var err error
 		switch {
-		case isServerHole(p.hole.Name):
+		case IsServerHole(p.hole.Name):
 			if CheckPath(value) != nil {
 				err = fault.New(fault.Internal, "the server's settings give no valid mount or prefix for this")
 			}
@@ -171,8 +171,9 @@ func (t Template) expand(values map[string]string, folder bool) (Path, error) {
 	return Path{decoded: decoded, escaped: strings.Join(segments, "/")}, nil
 }
 
-// isServerHole reports whether configuration or the principal fills a hole.
-func isServerHole(name string) bool {
+// IsServerHole reports whether configuration or the principal fills a hole, and
+// not an argument of the call.
+func IsServerHole(name string) bool {
 	switch name {
 	case "prefix", "kv", "transit", "database", "ssh":
 		return true

@@ -48,12 +48,29 @@ func (c *Client) Ready(ctx context.Context) error {
 	defer cancel()
 	_, err := c.ask(lookupSelf).Do(ctx, Request{})
 	if errors.Is(err, fault.Forbidden) {
-		// A token without the default policy may not look itself up; that it was
-		// accepted is what matters.
-		err = nil
+		err = c.refused(ctx)
 	}
 	c.probe.at, c.probe.last = time.Now(), err
 	return err
+}
+
+// refused tells a token that may not look itself up from one that has ended.
+// Vault says "invalid token" of the latter; OpenBao, and Vault before 1.14, say
+// the same of both. So the token has to do something else that any token of
+// ours can: ask about the KV mount.
+func (c *Client) refused(ctx context.Context) error {
+	if err := c.KVVersion2(ctx); err == nil || !errors.Is(err, fault.Forbidden) {
+		return err
+	}
+	return fault.New(fault.Unavailable, msgToken)
+}
+
+// ended reports whether a refusal was the token's end and not the policy's
+// word. The answer is the readiness probe's, so that any number of refused calls
+// make one request a second.
+func (c *Client) ended(ctx context.Context) bool {
+	var f *fault.Error
+	return errors.As(c.Ready(ctx), &f) && f.Msg == msgToken
 }
 
 // ask binds a question of the server's own: about Vault, for no principal.

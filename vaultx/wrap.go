@@ -42,8 +42,7 @@ func literal(s string) Path {
 
 // Wrap puts values under a single-use wrapping token that lives for ttl, which
 // the caller has bounded: Vault does not.
-func (c *Client) Wrap(ctx context.Context, owner string, payload map[string]jsontext.Value, ttl time.Duration) (WrapInfo, error) {
-	b := c.Bind(WrapOperation, BindOptions{Owner: owner})
+func (b *Bound) Wrap(ctx context.Context, payload map[string]jsontext.Value, ttl time.Duration) (WrapInfo, error) {
 	resp, err := b.Do(ctx, Request{Body: payload, wrapTTL: strconv.Itoa(max(1, int(ttl.Seconds()))) + "s"})
 	if err != nil {
 		return WrapInfo{}, err
