@@ -139,7 +139,7 @@ func TestSecretsAreDecoded(t *testing.T) {
 	for _, got := range []target{v1, v2} {
 		require.Equal(t, canary, got.Text.Reveal())
 		// As it came: numbers keep their digits.
-		require.Equal(t, `{"n":12345678901234567890.10,"s":"\u00e9"}`, string(got.JSON.Reveal()))  //nolint:testifylint // to the byte
+		require.Equal(t, `{"n":12345678901234567890.10,"s":"\u00e9"}`, string(got.JSON.Reveal())) //nolint:testifylint // to the byte
 	}
 	// It is a copy: what was decoded from may be used again.
 	raw := []byte(`"` + canary + `"`)
