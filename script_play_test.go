@@ -52,8 +52,8 @@ func (s scriptTB) Helper()                           {}
 func (s scriptTB) Errorf(format string, args ...any) { s.ts.Fatalf(format, args...) }
 func (s scriptTB) FailNow()                          { s.ts.Fatalf("failed") }
 
-func newPlay(ts *testscript.TestScript) *play {
-	p := &play{tb: scriptTB{ts: ts}, trail: readTrail(environ(ts)), out: ts.Stdout()}
+func newPlay(ts *testscript.TestScript, env []string) *play {
+	p := &play{tb: scriptTB{ts: ts}, trail: readTrail(env), out: ts.Stdout()}
 	p.trail.more(p.tb) // those of before
 	return p
 }
@@ -148,7 +148,7 @@ var changing = []struct {
 	{regexp.MustCompile(`"instructions":"(\\.|[^"\\])*"`), `"instructions":"INSTRUCTIONS"`},
 	{regexp.MustCompile(`hvs\.[\w-]+`), "TOKEN"},
 	{regexp.MustCompile(`^(Mcp-Session-Id: ).*`), "${1}SESSION"},
-	{regexp.MustCompile(`scripts/script-[a-z_]+`), "PREFIX"},
+	{regexp.MustCompile(`scripts/[\w-]+/script-[a-z_]+`), "PREFIX"},
 }
 
 // normal is an answer without what differs from run to run, and with the names
@@ -180,7 +180,7 @@ func scriptChat(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: chat [-launch SNIPPET] FILE")
 	}
-	p := newPlay(ts)
+	p := newPlay(ts, cmd.Env)
 	p.lines = true
 	session := &stdioProcess{cmd: cmd, lines: make(chan string, 16)}
 	cmd.Stderr = &session.said
@@ -238,13 +238,13 @@ func launched(ts *testscript.TestScript, file string) *exec.Cmd {
 }
 
 // shown are the headers of an answer that a transcript shows.
-var shown = []string{"Allow", "Connection", "Content-Type", "Mcp-Session-Id", "Www-Authenticate"}
+var shown = []string{"Allow", "Content-Type", "Mcp-Session-Id", "Www-Authenticate"}
 
 func scriptWeb(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || ts.Getenv("URL") == "" {
 		ts.Fatalf("usage: web FILE, with a server at $URL")
 	}
-	p := newPlay(ts)
+	p := newPlay(ts, environ(ts))
 	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: patience}
 	client := &http.Client{Transport: transport, Timeout: patience}
 	p.run(ts.ReadFile(args[0]), func(message []string, silent bool) []string {

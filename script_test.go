@@ -2,14 +2,15 @@ package main_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,10 +18,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"vault-mcp/audit"
 	"vault-mcp/config"
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
+	"vault-mcp/secret"
 )
+
+var updateScripts = flag.Bool("update", false, "write the scripts' transcripts anew")
 
 // TestScript runs the scripts of testdata/script: the command line as people
 // and other programs see it, and raw JSON-RPC sessions. Each script has a folder
@@ -30,13 +35,15 @@ import (
 //
 //	exits CODE PROGRAM [ARG...]  run a program; it ends with this exit code
 //	serve NAME PROGRAM [ARG...]  start a program; its output goes to NAME.out and NAME.err
-//	[!] stop NAME                end it by SIGTERM; it succeeds (or fails)
+//	[!] finish NAME              end it by SIGTERM; it succeeds (or fails)
 //	take VAR REGEXP FILE         wait until a file, or stdout, matches; VAR is the first group
 //	mode OCTAL FILE              the file has this mode
 //	[!] listens HOST:PORT        somebody takes connections there
+//	rotate FILE                  write a trail that has rotated some times
 //	chat, web                    play a transcript; see script_play_test.go
 //
-// With -update, transcripts and other files that differ are written anew.
+// With -update, transcripts and other files with which cmp finds a difference are
+// written anew.
 func TestScript(t *testing.T) {
 	v := devstacktest.Shared(t)
 	bin, err := devstack.Find(t.Context(), nil)
@@ -47,7 +54,7 @@ func TestScript(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		UpdateScripts:       *updateScripts,
 		Setup: func(env *testscript.Env) error {
 			env.Values[processes{}] = map[string]*exec.Cmd{}
 			for name, value := range map[string]string{
@@ -56,7 +63,7 @@ func TestScript(t *testing.T) {
 				"STATE_DIR":  filepath.Join(env.WorkDir, "state"),
 				"VAULT_ADDR": v.Addr, "VAULT_TOKEN": token.Reveal(), "VAULT_BIN": bin,
 				"API_KEYS_JSON":       apiKeys,
-				"DEFAULT_PREFIX":      "scripts/" + strings.TrimSuffix(filepath.Base(env.WorkDir), ".txtar"),
+				"DEFAULT_PREFIX":      path.Join("scripts", filepath.Base(filepath.Dir(env.WorkDir)), filepath.Base(env.WorkDir)), // of this run
 				"RATE_LIMIT_REQUESTS": "10000",
 			} {
 				env.Setenv(name, value)
@@ -64,8 +71,8 @@ func TestScript(t *testing.T) {
 			return os.Mkdir(env.Getenv("HOME"), 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "serve": scriptServe, "stop": scriptStop, "take": scriptTake,
-			"mode": scriptMode, "listens": scriptListens, "chat": scriptChat, "web": scriptWeb,
+			"exits": scriptExits, "serve": scriptServe, "finish": scriptFinish, "take": scriptTake,
+			"mode": scriptMode, "listens": scriptListens, "rotate": scriptRotate, "chat": scriptChat, "web": scriptWeb,
 		},
 	})
 }
@@ -153,16 +160,16 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	err = cmd.Start()
 	ts.Check(errors.Join(err, out.Close(), errOut.Close()))
 	started(ts)[name] = cmd
-	ts.Defer(func() { // where the script failed before it came to stop
+	ts.Defer(func() { // where the script failed before it came to finish
 		if started(ts)[name] == cmd {
 			_ = end(cmd)
 		}
 	})
 }
 
-func scriptStop(ts *testscript.TestScript, neg bool, args []string) {
+func scriptFinish(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 || started(ts)[args[0]] == nil {
-		ts.Fatalf("usage: [!] stop NAME, of what was started by serve")
+		ts.Fatalf("usage: [!] finish NAME, of what was started by serve")
 	}
 	cmd := started(ts)[args[0]]
 	delete(started(ts), args[0])
@@ -218,4 +225,20 @@ func scriptListens(ts *testscript.TestScript, neg bool, args []string) {
 	if (err == nil) == neg {
 		ts.Fatalf("a connection to %s: %v", args[0], err)
 	}
+}
+
+// scriptRotate writes a trail with the key of the script's state folder. By its
+// own means the product rotates only after 64 MiB.
+func scriptRotate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: rotate FILE")
+	}
+	key, err := secret.LoadKey(filepath.Join(ts.Getenv("STATE_DIR"), "audit.key"))
+	ts.Check(err)
+	trail, err := audit.Open(audit.Options{Path: ts.MkAbs(args[0]), Key: key, MaxBytes: 4 << 10})
+	ts.Check(err)
+	for range 40 {
+		ts.Check(trail.Append(audit.Record{Kind: audit.Reject, Subject: "script", Outcome: "invalid", Detail: "a record among others"}))
+	}
+	ts.Check(trail.Close())
 }

@@ -137,7 +137,7 @@ func (w *walker) link(line int, r *Record) {
 	case r.Seq == w.at.seq+1+skipped && skipped > 0:
 		// The altered lines before this one were the records in between.
 	case r.Seq > w.at.seq+1:
-		w.problem(line, fmt.Sprintf("records %d to %d are missing before this line", w.at.seq+1, r.Seq-1))
+		w.problem(line, missing(w.at.seq+1, r.Seq-1)+" missing before this line")
 	default:
 		w.problem(line, fmt.Sprintf("record %d does not follow the one before it", r.Seq))
 	}
@@ -160,4 +160,12 @@ func (w *walker) flush() {
 		w.problem(w.bad[len(w.bad)-1], fmt.Sprintf("and %d more lines after it", more))
 	}
 	w.bad, w.badCount, w.badBytes = w.bad[:0], 0, 0
+}
+
+// missing says which records are.
+func missing(first, last uint64) string {
+	if first == last {
+		return fmt.Sprintf("record %d is", first)
+	}
+	return fmt.Sprintf("records %d to %d are", first, last)
 }

@@ -66,11 +66,10 @@ func trailKey(cfg *config.Config) ([]byte, error) {
 }
 
 func auditCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "audit",
 		Short: "Verify and read the audit trail",
-		Args:  cobra.NoArgs,
-	}
+	})
 	cmd.AddCommand(auditVerifyCommand(o), auditTailCommand(o), auditHashCommand(o))
 	return cmd
 }
@@ -126,7 +125,7 @@ func auditTailCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail [PATH]",
 		Short: "Show the last records of the trail, without checking them",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  atMost(1),
 		RunE: func(_ *cobra.Command, paths []string) error {
 			if n < 0 || n > audit.MaxTail {
 				return usage("-n must be 0 to %d", audit.MaxTail)
@@ -168,7 +167,7 @@ func auditHashCommand(o *options) *cobra.Command {
 			"The value is read from standard input, as JSON: a string with its quotes. Objects\n" +
 			"and lists are hashed as they were written in the call, so for one with blanks in\n" +
 			"it the hash without them is printed on a second line.",
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := o.load()
 			if err != nil {

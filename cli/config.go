@@ -9,7 +9,7 @@ import (
 )
 
 func configCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Check and show the settings", Args: cobra.NoArgs}
+	cmd := group(&cobra.Command{Use: "config", Short: "Check and show the settings"})
 	cmd.AddCommand(configCheck(o), configShow(o), configEnv(o))
 	return cmd
 }
@@ -18,7 +18,7 @@ func configCheck(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Say everything that is wrong with the settings",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := o.load()
 			if err != nil {
@@ -44,7 +44,7 @@ func configShow(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show the effective settings and where each came from, secrets redacted",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := o.load()
 			if err != nil {
@@ -65,7 +65,7 @@ func configEnv(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Show every setting with its name in the environment, default and meaning",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return writeJSON(o.out, config.Reference())

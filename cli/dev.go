@@ -33,7 +33,7 @@ ends; the demo key stays the same from run to run.
 
 Vault is looked for in VAULT_BIN, as vault or bao on PATH, and in bin/devstack; in a checkout it is
 built if there is none. Settings that say where Vault is are not used.`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if prepare {
 				bin, err := devstack.Find(cmd.Context(), o.say)
@@ -202,7 +202,15 @@ curl:
 
 Ctrl-C ends everything.
 
-`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), d.state, httpClient, stdioClient, bin)
+`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), shellWord(d.state), httpClient, stdioClient, shellWord(bin))
+}
+
+// shellWord is a text as one word of a shell.
+func shellWord(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // clientSnippet is an entry of a client's mcpServers.

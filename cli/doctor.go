@@ -66,7 +66,7 @@ func doctorCommand(o *options) *cobra.Command {
 		Long: `Checks the settings, the state folder, the keys of callers, and Vault: that it is
 reachable, its clock, the server's token, the KV mount, and whether the token's policies allow
 what each tool needs. It changes nothing. Exit code 1: something is broken.`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
 			defer cancel()

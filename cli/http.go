@@ -18,7 +18,7 @@ func httpCommand(o *options) *cobra.Command {
 		Long: `Serves MCP over streamable HTTP at /mcp, plain JSON-RPC at /mcp/rpc, and health at
 /healthz, /livez and /readyz. Every call needs a credential. On SIGINT or SIGTERM it finishes
 what is under way; a second signal ends it at once.`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := o.load()
 			if err != nil {

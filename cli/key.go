@@ -21,13 +21,12 @@ import (
 // a line of standard output, so that it can be captured; what people want to
 // know of it stands on standard error.
 func keyCommand(o *options) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "key",
 		Short: "Create, list, rotate and revoke API keys",
 		Long: "Create, list, rotate and revoke API keys. They are kept hashed in API_KEYS_FILE;\n" +
 			"a running server takes up changes within two seconds.",
-		Args: cobra.NoArgs,
-	}
+	})
 	cmd.AddCommand(keyCreateCommand(o), keyListCommand(o), keyRotateCommand(o), keyRevokeCommand(o))
 	for _, sub := range cmd.Commands() {
 		o.setting(sub.Flags(), "file", "API_KEYS_FILE", "file of the keys")
@@ -42,7 +41,7 @@ func keyCreateCommand(o *options) *cobra.Command {
 		Use:     "create --subject SUBJECT",
 		Short:   "Make a key for a subject and print it, this once",
 		Example: "  vault-mcp key create --subject dev-bot --scopes kv:read,list --expires 90d",
-		Args:    cobra.NoArgs,
+		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if subject == "" {
 				return usage("--subject is needed: for whom is the key?")
@@ -88,7 +87,7 @@ func keyListCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys, without their secrets",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			file, err := o.keyFile()
 			if err != nil {

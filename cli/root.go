@@ -6,9 +6,12 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -52,11 +55,12 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.PersistentFlags().StringVar(&o.config, "config", "", "configuration file (default: config.{toml,json,yaml,yml} in the working directory)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badFlag(err) })
 	root.AddCommand(
 		stdioCommand(o), httpCommand(o), devCommand(o), doctorCommand(o),
 		toolsCommand(o), keyCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
 	)
+	group(root)
 	err := root.Execute()
 	var wrongUse usageError
 	switch {
@@ -68,6 +72,49 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	default:
 		_, _ = fmt.Fprintln(errOut, "vault-mcp:", err)
 		return exitFailure
+	}
+}
+
+// badFlag is what is wrong with the flags. It does not repeat a value.
+func badFlag(err error) error {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	switch {
+	case !errors.As(err, &invalid):
+		return usageError{err}
+	case errors.As(err, &number) && invalid.GetFlag().Value.Type() == "bool":
+		return usage("--%s: want true or false", invalid.GetFlag().Name)
+	case errors.As(err, &number):
+		return usage("--%s: want a whole number", invalid.GetFlag().Name)
+	}
+	return usage("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
+}
+
+// group makes a command that only holds others. Alone it shows its help; a word
+// that is none of its commands is a mistake, which cobra would pass over.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		meant := ""
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			meant = "; is " + strings.Join(like, " or ") + " meant?"
+		}
+		return usage("there is no such command%s '%s --help' lists them", cmp.Or(meant, ";"), cmd.CommandPath())
+	}
+	return cmd
+}
+
+// atMost takes so many arguments besides flags.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage("too many arguments; '%s --help' shows what it takes", cmd.CommandPath())
+		}
+		return nil
 	}
 }
 

@@ -14,7 +14,7 @@ func stdioCommand(o *options) *cobra.Command {
 protocol goes to standard output; logs go to standard error, and to files with LOG_DIR.
 
 Who calls is given at launch: an API key in VAULT_MCP_API_KEY, or else SUBJECT.`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := o.load()
 			if err != nil {

@@ -17,7 +17,7 @@ func toolsCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tools",
 		Short: "Show the catalogue of tools",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			switch catalog := tools.NewCatalog(); format {
 			case "table":

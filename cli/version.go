@@ -17,7 +17,7 @@ func versionCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Show version, commit, SDK and protocol revisions",
-		Args:  cobra.NoArgs,
+		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			b := telemetry.BuildInfo()
 			if asJSON {

@@ -229,7 +229,7 @@ func writeProblem(w http.ResponseWriter, status int, f *fault.Error, requestID s
 	if title == "" {
 		title = string(f.Kind)
 	}
-	body, err := jsonv2.Marshal(problem{Title: title, Status: status, ErrorObject: tools.NewErrorObject(f, requestID)})
+	body, err := jsonv2.Marshal(problem{Title: title, Status: status, ErrorObject: tools.NewErrorObject(f, requestID)}, jsonv2.Deterministic(true))
 	if err != nil {
 		body = []byte(`{"title":"error"}`)
 	}

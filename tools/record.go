@@ -217,7 +217,7 @@ func NewErrorObject(err error, requestID string) ErrorObject {
 
 // JSON encodes the object.
 func (e ErrorObject) JSON() json.RawMessage {
-	b, err := jsonv2.Marshal(e)
+	b, err := jsonv2.Marshal(e, jsonv2.Deterministic(true))
 	if err != nil {
 		return json.RawMessage(fmt.Sprintf(`{"code":%q,"message":"error"}`, fault.Internal))
 	}
