@@ -3,7 +3,6 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,7 +35,7 @@ func newChecker(files chainFiles, k keys, partial bool) *checker {
 	c := &checker{files: files, keys: k, partial: partial, start: true, part: 1}
 	c.lines = newLineReader(nil, 0)
 	c.rep = ChainReport{Path: files.path, OK: true, Kinds: map[Kind]uint64{}, Notes: []Finding{}, Problems: []Finding{}}
-	c.calls = calls{seed: maphash.MakeSeed(), open: map[uint64]uint32{}}
+	c.calls = newCalls()
 	c.w = walker{mac: newMacer(k.chain), at: start(), seen: c.seen, problem: func(line int, what string) {
 		c.rep.problem(Finding{c.file, line, what})
 	}}
@@ -248,6 +247,9 @@ func (c *checker) opened(r *Record, base string) {
 		c.problem(0, "file number %d, which comes before it, is missing", r.Part-1)
 		c.part = r.Part
 	}
+	if !c.fresh && !closed(&c.last) {
+		c.note(c.line, "the process before it ended without closing the chain; what that wrote after record %d could have been cut off unseen", c.last.Seq)
+	}
 	before := ""
 	if c.fresh && r.Part > 1 {
 		before = partPath(base, r.Part-1)
@@ -258,6 +260,9 @@ func (c *checker) opened(r *Record, base string) {
 		c.problem(c.line, "the opening record belongs to another place")
 	}
 }
+
+// closed reports whether a record is what a process writes last.
+func closed(r *Record) bool { return r.Kind == Checkpoint && r.Detail == closedDetail }
 
 // end compares the chain with its head file and says how it ended.
 func (c *checker) end(headErr error) {
@@ -274,7 +279,7 @@ func (c *checker) end(headErr error) {
 		c.problem(0, "record %d is not the one that stood there", c.head.Seq)
 	}
 	c.file = current
-	if c.rep.Records > 0 && !c.rep.Writing && c.hasHead && (c.last.Kind != Checkpoint || c.last.Detail != closedDetail) {
+	if c.rep.Records > 0 && !c.rep.Writing && c.hasHead && !closed(&c.last) {
 		c.note(0, "the process that wrote it ended without closing it; what it wrote after record %d could be cut off unseen", c.head.Seq)
 	}
 	c.rep.Unanswered = c.calls.unanswered()
@@ -284,39 +289,4 @@ func (c *checker) end(headErr error) {
 	if c.calls.lost {
 		c.note(0, "too many calls at once to match every attempt with its outcome")
 	}
-}
-
-// calls matches attempts with outcomes, as far as maxCalls goes. It remembers
-// a hash of each call under way, so its memory is bounded whatever the records
-// hold.
-type calls struct {
-	seed maphash.Seed
-	open map[uint64]uint32
-	lost bool // more calls were under way than are remembered
-}
-
-const maxCalls = 1 << 16
-
-func (c *calls) take(r *Record) {
-	if r.RequestID == "" {
-		return
-	}
-	id := maphash.Comparable(c.seed, [3]string{r.RequestID, r.Subject, r.Tool})
-	switch n := c.open[id]; {
-	case r.Kind == Attempt && n == 0 && len(c.open) >= maxCalls:
-		c.lost = true
-	case r.Kind == Attempt:
-		c.open[id] = n + 1
-	case n > 1:
-		c.open[id] = n - 1
-	default:
-		delete(c.open, id)
-	}
-}
-
-func (c *calls) unanswered() (n uint64) {
-	for _, each := range c.open {
-		n += uint64(each)
-	}
-	return n
 }

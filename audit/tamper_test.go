@@ -240,3 +240,39 @@ func TestVerifyOfAnyFileOfAChain(t *testing.T) {
 	_, err = audit.Verify(path, audit.VerifyOptions{Key: []byte("short")})
 	require.Error(t, err)
 }
+
+// A later start does not take the warning away that the process before it left.
+func TestCrashIsStillToldAfterALaterStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trail.jsonl")
+	open := func() *audit.Trail {
+		trail, err := audit.Open(audit.Options{Path: path, Key: key(1)})
+		require.NoError(t, err)
+		return trail
+	}
+	trail := open()
+	require.NoError(t, trail.Append(audit.Record{Kind: audit.Attempt, RequestID: "1"}))
+	crashed := map[string][]byte{}
+	for _, name := range []string{path, path + ".head"} {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		crashed[name] = b
+	}
+	require.NoError(t, trail.Close())
+	notes := func() (all []string) {
+		report, err := audit.Verify(path, audit.VerifyOptions{Key: key(1)})
+		require.NoError(t, err)
+		require.True(t, report.OK)
+		for _, n := range report.Chains[0].Notes {
+			all = append(all, n.What)
+		}
+		return all
+	}
+	require.NotContains(t, strings.Join(notes(), "\n"), "without closing")
+	for name, b := range crashed {
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+	}
+	require.NoError(t, open().Close())
+	require.Contains(t, strings.Join(notes(), "\n"), "the process before it ended without closing the chain")
+	require.NoError(t, open().Close())
+	require.Len(t, slices.DeleteFunc(notes(), func(n string) bool { return !strings.Contains(n, "without closing") }), 1)
+}

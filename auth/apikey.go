@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,12 +86,6 @@ func isHeaderText(s string) bool {
 	return true
 }
 
-// fingerprint names a key of API_KEYS_JSON in records, as an id names ours.
-func fingerprint(key string) string {
-	sum := sha256.Sum256([]byte("vault-mcp key fingerprint\x00" + key))
-	return "json-" + hex.EncodeToString(sum[:4])
-}
-
 // jsonRecord is the long form of an entry in API_KEYS_JSON.
 type jsonRecord struct {
 	Subject   string    `json:"subject"`
@@ -121,7 +116,7 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 		if err != nil {
 			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: the value of entry %d is not JSON", n)
 		}
-		p, err := jsonPrincipal(key, raw, h)
+		p, err := jsonPrincipal(n, key, raw, h)
 		if err != nil {
 			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d: %s", n, fault.From(err).Msg)
 		}
@@ -136,7 +131,9 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 	return keys, nil
 }
 
-func jsonPrincipal(key string, raw jsontext.Value, h *home) (*Principal, error) {
+// jsonPrincipal is the principal of entry n. Records name its key by that
+// number: anything made of the key would help to guess it.
+func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, error) {
 	if len(key) < minKey || len(key) > maxKey || !isHeaderText(key) {
 		return nil, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
 	}
@@ -161,7 +158,7 @@ func jsonPrincipal(key string, raw jsontext.Value, h *home) (*Principal, error) 
 		return nil, err
 	}
 	return h.principal(Principal{
-		Subject: record.Subject, Method: MethodAPIKey, CredentialID: fingerprint(key),
+		Subject: record.Subject, Method: MethodAPIKey, CredentialID: "json-" + strconv.Itoa(n),
 		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt,
 	})
 }

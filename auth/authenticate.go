@@ -92,7 +92,7 @@ func (a *Authenticator) Launch(context.Context) (*Principal, error) {
 }
 
 // Check reports what is wrong with the key file, for readiness and logs. While
-// it is, the keys that it held before are in force.
+// it is, the keys that it held before are in force, for a minute.
 func (a *Authenticator) Check(context.Context) error {
 	if a.file == nil {
 		return nil

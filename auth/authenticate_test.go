@@ -55,7 +55,7 @@ func TestAuthenticateAccepts(t *testing.T) {
 		require.Equal(t, "dev", p.Slug, about)
 		require.Equal(t, auth.MethodAPIKey, p.Method)
 		require.Equal(t, auth.AllScopes(), p.Scopes)
-		require.Regexp(t, `^json-[0-9a-f]{8}$`, p.CredentialID)
+		require.Regexp(t, `^json-[0-9]+$`, p.CredentialID)
 	}
 	p, err := a.Authenticate(t.Context(), headers("X-API-Key", botKey))
 	require.NoError(t, err)

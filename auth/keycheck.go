@@ -53,6 +53,9 @@ func (k *storedKey) check() error {
 	if err := k.Grants.check(); err != nil {
 		return err
 	}
+	if !k.ExpiresAt.IsZero() && k.CreatedAt.IsZero() {
+		return fault.New(fault.Invalid, "expires_at wants created_at, since rotation gives a key its lifetime anew")
+	}
 	// A note is shown in terminals and tables.
 	if len(k.Note) > maxNote || !utf8.ValidString(k.Note) || strings.ContainsFunc(k.Note, unprintable) {
 		return fault.Newf(fault.Invalid, "a note has at most %d bytes of printable text", maxNote)

@@ -189,7 +189,8 @@ func (f *KeyFile) Rotate(id string, overlap time.Duration) (secret.Text, KeyReco
 }
 
 // Revoke takes a key out of the file, with both its secrets. A running server
-// refuses it within two seconds.
+// that can read the file refuses it within two seconds; see watchedKeys for one
+// that cannot.
 func (f *KeyFile) Revoke(id string) error {
 	return f.update(func(doc *keyDocument) error {
 		if doc.find(id) == nil {
@@ -210,7 +211,7 @@ func (f *KeyFile) update(change func(*keyDocument) error) (err error) {
 	if err != nil {
 		return err
 	}
-	release, err := acquire(path+".lock", lockWait)
+	release, err := acquire(path+lockSuffix, lockWait)
 	if err != nil {
 		return fmt.Errorf("the lock of the key file: %w", err)
 	}
@@ -237,8 +238,8 @@ func (f *KeyFile) update(change func(*keyDocument) error) (err error) {
 	return replaceFile(path, append(data, '\n'))
 }
 
-// target is the file to replace. Where the name is a symbolic link that is the
-// file behind it: the link stays.
+// target is the file to replace. Where the name is a symbolic link to a file,
+// that is the file behind it, and the link stays.
 func (f *KeyFile) target() (string, error) {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 		return "", err

@@ -371,3 +371,10 @@ func TestKeyIsRedacted(t *testing.T) {
 	require.NotContains(t, string(text), strings.Split(key.Reveal(), "_")[2])
 	require.NotContains(t, string(text), "sha256")
 }
+
+func TestExpiryWantsItsBeginning(t *testing.T) {
+	f, path := keyFile(t)
+	writeKeys(t, path, `{"version":1,"keys":[{"id":"001122334455","subject":"dev","sha256":"`+strings.Repeat("0", 64)+`","expires_at":"2036-01-01T00:00:00Z"}]}`)
+	_, err := f.List()
+	require.ErrorContains(t, err, "expires_at wants created_at")
+}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
@@ -41,6 +43,9 @@ func replaceFile(path string, data []byte) (err error) {
 	if _, err := file.Write(data); err != nil {
 		return err
 	}
+	if err := keepOwner(file.File, path); err != nil {
+		return err
+	}
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
@@ -51,10 +56,41 @@ func replaceFile(path string, data []byte) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// keepOwner gives a new file the owner of the one that it is to replace, or of
+// the folder where there is none: what root changes, the server that runs as
+// another user must still be able to read. Nobody else can give files away.
+func keepOwner(file *os.File, path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(path))
+		if err == nil && os.Geteuid() != 0 {
+			return nil // it is ours
+		}
+	}
+	if err != nil {
+		return err
+	}
+	of, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(of.Uid) == os.Geteuid() {
+		return nil
+	}
+	if err := file.Chown(int(of.Uid), int(of.Gid)); err != nil {
+		return fault.Newf(fault.Forbidden, "the key file belongs to the user with id %d; run this as that user", of.Uid)
+	}
+	return nil
+}
+
 // openLock opens a lock file, making it if there is none. It is never removed:
 // two processes could then hold locks on different files of one name.
 func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := keepOwner(f, strings.TrimSuffix(path, lockSuffix)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // tryLock takes the lock, without waiting. It ends when the file is closed, or

@@ -7,6 +7,9 @@ import (
 	"vault-mcp/fault"
 )
 
+// lockSuffix makes the name of a file's lock of the file's.
+const lockSuffix = ".lock"
+
 // acquire takes the lock of a file, waiting for whoever holds it, but not for
 // ever.
 func acquire(path string, wait time.Duration) (release func() error, err error) {

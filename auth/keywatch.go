@@ -29,7 +29,8 @@ type keySet map[string]*fileKey
 // watchedKeys are the keys of a file as it stands. They need no goroutine: a
 // call that finds the last look too old takes the next one. A file that cannot
 // be read or is not right leaves the keys of before in force, and says so in
-// err, so that a slip of the editor does not lock everybody out.
+// err, so that a slip of the editor does not lock everybody out; but only for
+// patience, since it may be a revocation that cannot be read.
 type watchedKeys struct {
 	file *KeyFile
 	home *home
@@ -42,7 +43,12 @@ type watchedKeys struct {
 	seen    fs.FileInfo
 	settled bool // seen cannot have changed since without a new time of change
 	err     error
+	since   time.Time // when err was first seen
 }
+
+// patience is how long the keys of before are in force while the file cannot be
+// read or is not right. After it no key of the file is, until it is mended.
+const patience = time.Minute
 
 // watchKeys reads the file for the first time; it must be right or not there.
 func watchKeys(path string, h *home) (*watchedKeys, error) {
@@ -90,7 +96,17 @@ func (w *watchedKeys) lookIfDue() {
 // look takes up what changed. The caller holds mu, or is alone.
 func (w *watchedKeys) look() {
 	began := time.Since(w.start)
-	defer func() { w.looked.Store(int64(began)) }()
+	defer func() {
+		switch {
+		case w.err == nil:
+			w.since = time.Time{}
+		case w.since.IsZero():
+			w.since = time.Now()
+		case time.Since(w.since) >= patience:
+			w.set.Store(&keySet{})
+		}
+		w.looked.Store(int64(began))
+	}()
 	info, err := os.Stat(w.file.path)
 	if err == nil && w.err == nil && w.settled && same(info, w.seen) {
 		return

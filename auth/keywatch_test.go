@@ -107,7 +107,11 @@ func TestBrokenFileKeepsKeys(t *testing.T) {
 		writeKeys(t, path, string(good[:len(good)/2]))
 		works("half a file")
 		require.ErrorContains(t, a.Check(t.Context()), "not JSON")
-		time.Sleep(time.Hour)
+		time.Sleep(50 * time.Second)
+		works("for a while")
+		time.Sleep(10 * time.Second)
+		_, err = a.Authenticate(t.Context(), headers("X-API-Key", key))
+		require.ErrorIs(t, err, fault.Unauthenticated, "it may be a revocation that cannot be read")
 		require.Error(t, a.Check(t.Context()), "it is not forgotten")
 
 		writeKeys(t, path, string(good))

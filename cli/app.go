@@ -93,6 +93,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		Ready: map[string]func(context.Context) error{
 			"vault": a.watched("vault", a.vault.Ready),
 			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
+			"keys":  a.watched("keys", a.authn.Check),
 		},
 	})
 	if err != nil {

@@ -46,6 +46,9 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
+	if err := syncFolder(filepath.Dir(path)); err != nil { // what is sealed with it lasts, so must it
+		return nil, err
+	}
 	return LoadKey(path)
 }
 
@@ -61,7 +64,7 @@ func ParseKey(t Text) ([]byte, error) {
 // LoadKey returns the key kept in a file, as LoadOrCreateKey does, but makes
 // none.
 func LoadKey(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openKey(path)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +73,10 @@ func LoadKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	if perm := info.Mode().Perm(); !private(perm) {
 		return nil, fmt.Errorf("%s is open to others (mode %04o); want 0600", path, perm)
 	}
 	const most = 2*KeySize + 2 // and a line end
