@@ -73,13 +73,21 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	require.NoError(t, err)
+	cmd.Stderr = stderr
+	said := func() string {
+		b, _ := os.ReadFile(stderr.Name())
+		return string(b)
+	}
 	require.NoError(t, cmd.Start())
+	require.NoError(t, stderr.Close())
 	lines := bufio.NewScanner(out)
 	next := func(into any) {
 		t.Helper()
-		require.True(t, lines.Scan(), "the client ended: %s", stderr.String())
+		if !lines.Scan() {
+			t.Fatalf("the client ended: %s", said())
+		}
 		require.NoError(t, json.Unmarshal(lines.Bytes(), into))
 	}
 	var hello struct{ Tools []string }
@@ -107,7 +115,7 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 		}
 	}
 	require.NoError(t, in.Close())
-	require.NoError(t, cmd.Wait(), stderr.String())
+	require.NoError(t, cmd.Wait(), said())
 }
 
 // The Inspector's command line, over both transports and in both eras; its
