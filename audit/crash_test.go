@@ -142,13 +142,18 @@ func TestTornTailIsRepaired(t *testing.T) {
 		write(t, audit.Options{Path: path}, 1)
 		r = verifyOK(t, path)
 		require.EqualValues(t, 1, r.Kinds[audit.Recovery])
-		require.EqualValues(t, len(torn), records(t, path)[2].Cut)
-		require.True(t, strings.HasPrefix(read(t, path), whole))
-		require.NotContains(t, read(t, path), torn+"\n")
+		require.True(t, strings.HasPrefix(read(t, path), whole+torn+"!\n"), "what was torn is kept, and is no record")
+		require.Contains(t, read(t, path), fmt.Sprintf(`"torn":%d,`, len(torn)+2))
 		require.NoError(t, os.Remove(path))
 		require.NoError(t, os.Remove(path+".head"))
 		path = copyChain(t, trail.Path())
 	}
+	// A whole record that lacks only its line end is kept as well.
+	crashed := copyChain(t, trail.Path())
+	put(t, crashed, whole[:len(whole)-1])
+	write(t, audit.Options{Path: crashed}, 1)
+	require.True(t, strings.HasPrefix(read(t, crashed), whole[:len(whole)-1]+"!\n"))
+	require.Contains(t, notes(verifyOK(t, crashed)), "writing had failed and went on")
 	// Cut within what the head file covers, it is not a crash.
 	put(t, path, whole[:len(whole)-1])
 	require.Contains(t, notes(verify(t, path))+problems(verify(t, path)), "partial record")

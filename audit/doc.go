@@ -58,7 +58,8 @@
 //	            in a file: the name of the file before it, if there is one)
 //	recovery    after something could not be written: cut (bytes of a partial
 //	            line that were taken off), torn (bytes before this record that
-//	            could not be taken off, to be skipped), refused (records that
+//	            stay, of a crash or because they could not be taken off, to be
+//	            skipped), refused (records that
 //	            were not written, whose calls were refused)
 //	checkpoint  count (records before it in the chain)
 //	rotate      file (the name that this file is about to get)

@@ -133,7 +133,11 @@ func (t *Trail) resume() error {
 	if t.size, t.torn, err = t.follow(t.path, off); err != nil {
 		return t.refuse(t.path, err)
 	}
-	t.begin() // takes the torn bytes off, or fences them
+	// What a crash left of a record stays, fenced off: it may be evidence. Bytes
+	// that this process itself tears are taken off when it can.
+	t.pinned = true
+	t.begin()
+	t.pinned = false
 	t.add(t.opening(t.part, t.size == 0))
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("audit: %w", err)
