@@ -41,7 +41,7 @@ check: tidy-check lint race ## what must hold before a commit lands
 fuzz: ## each fuzz target for FUZZTIME (60s)
 	@for target in $$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | cut -d' ' -f2); do \
 		dir=$$(dirname "$$(grep -rlE --include='*_test.go' "^func $$target\(" . | head -1)"); \
-		echo "== $$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+		echo "== $$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir"; \
 	done
 
 .PHONY: bench
