@@ -2,36 +2,8 @@ package audit
 
 import (
 	"errors"
-	"os"
 	"time"
 )
-
-// flush forces everything up to a record to the disk and moves the head.
-// Callers that wait here together are served by one fsync.
-func (t *Trail) flush(seq uint64) error {
-	t.syncMu.Lock()
-	defer t.syncMu.Unlock()
-	t.mu.Lock()
-	f, m, failed := t.f, t.mark(), t.syncErr != nil
-	t.mu.Unlock()
-	if t.synced >= seq && !failed {
-		return nil
-	}
-	err := f.Sync()
-	if errors.Is(err, os.ErrClosed) {
-		err = nil // rotated meanwhile: the rotation has done it
-	}
-	if err == nil {
-		err = t.head.write(m)
-	}
-	if err == nil {
-		t.synced = m.Seq
-	}
-	t.mu.Lock()
-	t.syncErr = err
-	t.mu.Unlock()
-	return err
-}
 
 // run looks after the trail until Close.
 func (t *Trail) run() {
@@ -63,12 +35,12 @@ func (t *Trail) run() {
 // tend does what is due: it looks whether the files are still ours, recovers
 // from a failure, writes a checkpoint, and forces what is new to the disk.
 func (t *Trail) tend(checkpoint bool) error {
-	t.mu.Lock()
-	err := t.place()
-	if err == nil {
-		err = t.heal()
+	if err := t.mend(); err != nil {
+		return err
 	}
-	if err == nil && checkpoint && t.since > 0 {
+	t.mu.Lock()
+	var err error
+	if checkpoint && t.since > 0 && !t.unsound {
 		err = t.checkpoint("")
 	}
 	seq := t.at.seq
@@ -98,10 +70,10 @@ func (t *Trail) Close() error {
 	t.closing.Do(func() {
 		close(t.stop)
 		<-t.done
+		err := t.mend()
 		t.mu.Lock()
 		t.closed = true
-		err := t.place()
-		if err == nil {
+		if err == nil && !t.unsound {
 			err = t.checkpoint(closedDetail)
 		}
 		seq, broken := t.at.seq, t.moved != nil

@@ -13,6 +13,7 @@ type checker struct {
 	files   chainFiles
 	keys    keys
 	partial bool
+	here    map[string]bool // the chains in the folder; nil: not looked at
 	rep     ChainReport
 	w       walker
 	lines   *lineReader
@@ -38,6 +39,8 @@ func newChecker(files chainFiles, k keys, partial bool) *checker {
 	c.calls = newCalls()
 	c.w = walker{mac: newMacer(k.chain), at: start(), seen: c.seen, problem: func(line int, what string) {
 		c.rep.problem(Finding{c.file, line, what})
+	}, note: func(line int, what string) {
+		c.rep.note(Finding{c.file, line, what})
 	}}
 	return c
 }
@@ -50,14 +53,8 @@ func (c *checker) note(line int, format string, args ...any) {
 	c.rep.note(Finding{c.file, line, fmt.Sprintf(format, args...)})
 }
 
-// missing reports files that are not there, which archiving explains if it was
-// said to have happened.
 func (c *checker) missing(format string, args ...any) {
-	if c.partial {
-		c.note(0, format, args...)
-		return
-	}
-	c.problem(0, format+" (archived files are accepted when that is asked for)", args...)
+	c.rep.missing(Finding{c.file, 0, fmt.Sprintf(format, args...)}, c.partial)
 }
 
 // run checks the chain.
@@ -158,7 +155,7 @@ func (c *checker) read(f *os.File, current bool) error {
 			continue
 		}
 		c.w.flush()
-		c.tail(size, current)
+		c.tail(text, size, current)
 		return nil
 	}
 }
@@ -192,12 +189,15 @@ func (c *checker) begin(text []byte) error {
 }
 
 // tail looks at the end of a file: size bytes of a partial line stand there.
-func (c *checker) tail(size int64, current bool) {
+func (c *checker) tail(text []byte, size int64, current bool) {
 	switch {
 	case !current && size > 0:
 		c.problem(c.line, "the last line is not whole")
 	case !current && (c.last.Kind != Rotate):
 		c.problem(c.line, "the file does not end with the record of its rotation")
+	case size > 0 && !c.rep.Writing && c.w.next(text):
+		c.note(c.line, "record %d stands whole at the end, but for its line end: the process ended in the middle of a write, "+
+			"or somebody took the line end away", c.w.at.seq+1)
 	case size > 0 && !c.rep.Writing:
 		c.note(c.line, "%d bytes of a partial record stand at the end: the process ended in the middle of a write", size)
 	}
@@ -223,6 +223,11 @@ func (c *checker) seen(r Record) {
 		c.opened(&r, base)
 	case Recovery:
 		c.rep.Refused += r.Refused
+		if r.Unsynced > 0 {
+			c.note(c.line, "forcing the %d records before this file to the disk had failed: callers who waited for it were refused, "+
+				"and %d records after them", r.Unsynced, r.Refused)
+			break
+		}
 		c.note(c.line, "writing had failed and went on: %d records refused, %d bytes taken off, %d bytes skipped", r.Refused, r.Cut, r.Torn)
 	case Rotate:
 		if r.File != partPath(base, c.part) {
@@ -258,6 +263,9 @@ func (c *checker) opened(r *Record, base string) {
 	if r.Chain != c.rep.chain || r.Key != c.keys.fingerprint || r.Part != c.part || r.File != before ||
 		c.hasHead && r.Chain != c.head.Chain {
 		c.problem(c.line, "the opening record belongs to another place")
+	}
+	if c.here != nil {
+		c.lookBeside(r)
 	}
 }
 

@@ -8,30 +8,11 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
 )
-
-func openQuiet(t *testing.T, path string) *Trail {
-	t.Helper()
-	trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, KeySize), SyncInterval: time.Hour})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = trail.Close() })
-	return trail
-}
-
-func requireWhole(t *testing.T, trail *Trail, refused uint64) ChainReport {
-	t.Helper()
-	require.NoError(t, trail.Close())
-	report, err := Verify(trail.Path(), VerifyOptions{Key: bytes.Repeat([]byte{1}, KeySize)})
-	require.NoError(t, err)
-	require.True(t, report.OK, "%v", report.Chains[0].Problems)
-	require.Equal(t, refused, report.Chains[0].Refused)
-	return report.Chains[0]
-}
 
 // swap gives the trail another file to write, and returns the one before.
 func (t *Trail) swap(f *os.File) *os.File {

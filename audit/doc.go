@@ -11,9 +11,14 @@
 // A Trail writes one chain of records. Whoever does not have the key cannot
 // alter, drop, add or reorder records without Verify seeing it. Cutting off the
 // end of a chain is seen back to the last write of its head file: at most a
-// second before a crash, and nothing after a proper Close. What no trail on one
-// disk can see is the removal of a whole chain with its head file, or putting
-// back an older copy of both: for that, copy the files elsewhere.
+// second before a crash, and nothing after a proper Close. The removal of a whole
+// chain from a folder is seen by those that began there after it, which name it.
+// What no trail on one disk can see is the removal of the last chains, or of one
+// with all that began after it, or putting back an older copy of the files: for
+// that, copy them elsewhere.
+//
+// When an fsync fails, its file is given up, for the kernel tells of what it lost
+// only once: calls are refused until a new file can be begun (force.go).
 //
 // # Files
 //
@@ -55,12 +60,16 @@
 //	open        first in every file, and at each start of a process in an old
 //	            one: chain (random name of the chain), key (fingerprint of the
 //	            key), part (number of the file in the chain), file (only first
-//	            in a file: the name of the file before it, if there is one)
+//	            in a file: the name of the file before it, if there is one),
+//	            chains (only at a start: other chains in the folder at that
+//	            moment, at most 64, the last ones by name)
 //	recovery    after something could not be written: cut (bytes of a partial
 //	            line that were taken off), torn (bytes before this record that
 //	            stay, of a crash or because they could not be taken off, to be
-//	            skipped), refused (records that
-//	            were not written, whose calls were refused)
+//	            skipped), unsynced (records before this file for which fsync
+//	            failed: they may be lost with the power, and callers who waited
+//	            for it were refused), refused (records that were not written,
+//	            whose calls were refused)
 //	checkpoint  count (records before it in the chain)
 //	rotate      file (the name that this file is about to get)
 //

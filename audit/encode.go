@@ -31,12 +31,11 @@ func (e *encoder) record(r *Record) {
 	e.optional("transport", r.Transport, 64)
 	e.optional("remote", r.Remote, 256)
 	e.optional("subject", r.Subject, 768)
-	e.optional("slug", r.Slug, 256)
 	e.optional("auth_method", r.AuthMethod, 64)
 	e.optional("credential_id", r.CredentialID, 256)
 	e.optional("tool", r.Tool, 256)
 	e.optional("scope", r.Scope, 64)
-	e.needs(r.Needs)
+	e.list("needs", r.Needs, maxNeed, maxNeeds)
 	e.args(r.Args)
 	e.optional("result", r.Result, maxArg)
 	e.optional("outcome", r.Outcome, 64)
@@ -54,9 +53,11 @@ func (e *encoder) record(r *Record) {
 	e.optional("key", r.Key, 64)
 	e.number("part", r.Part)
 	e.optional("file", r.File, 512)
+	e.list("chains", r.Chains, maxName+2, maxBesides)
 	e.number("count", r.Count)
 	e.number("cut", r.Cut)
 	e.number("torn", r.Torn)
+	e.number("unsynced", r.Unsynced)
 	e.number("refused", r.Refused)
 }
 
@@ -84,15 +85,17 @@ func (e *encoder) number(name string, n uint64) {
 	}
 }
 
-func (e *encoder) needs(needs []string) {
-	if len(needs) == 0 {
+// list appends texts, each of at most most bytes, quotes included, and all of
+// them of at most all.
+func (e *encoder) list(name string, texts []string, most, all int) {
+	if len(texts) == 0 {
 		return
 	}
-	e.name("needs")
+	e.name(name)
 	e.buf = append(e.buf, '[')
 	start := len(e.buf)
-	for i, need := range needs {
-		room := min(maxNeed, maxNeeds-(len(e.buf)-start))
+	for i, text := range texts {
+		room := min(most, all-(len(e.buf)-start))
 		if room < 16 {
 			e.cut = true
 			break
@@ -100,7 +103,7 @@ func (e *encoder) needs(needs []string) {
 		if i > 0 {
 			e.buf = append(e.buf, ',')
 		}
-		e.quote(need, room)
+		e.quote(text, room)
 	}
 	e.buf = append(e.buf, ']')
 }

@@ -24,7 +24,7 @@ func encodeLine(r Record) []byte {
 // filled is a record in which everything that a caller fills is s.
 func filled(s string) Record {
 	return Record{
-		Kind: Kind("k" + s), RequestID: s, Transport: s, Remote: s, Subject: s, Slug: s, AuthMethod: s,
+		Kind: Kind("k" + s), RequestID: s, Transport: s, Remote: s, Subject: s, AuthMethod: s,
 		CredentialID: s, Tool: s, Scope: s, Needs: []string{s, s + s, s}, Args: map[string]string{s: s, s + "2": s, "~1": s},
 		Result: s, Outcome: s, Detail: s, DurationUS: int64(len(s)), VaultRequestID: s,
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"vault-mcp/secret"
 )
 
 // lockPatience is how long Open waits for the lock of a chain: a Verify takes
@@ -15,7 +17,7 @@ const lockPatience = 500 * time.Millisecond
 // Open starts a trail: a new chain, or the continuation of the one in
 // Options.Path. Folders are made with mode 0700, files with 0600; a file that
 // is not a regular one, or is open to others, is refused. A partial last line
-// (a crash in the middle of a write) is taken off and recorded; a rotation that
+// (a crash in the middle of a write) is fenced off and recorded; a rotation that
 // was cut off is finished. A chain whose end does not verify is refused and
 // left as it is: it is evidence, and the operator moves it away.
 func Open(opt Options) (*Trail, error) {
@@ -29,7 +31,7 @@ func Open(opt Options) (*Trail, error) {
 	}
 	opt.Key = nil
 	dir := filepath.Dir(opt.Path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := secret.MakeFolder(dir); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	info, err := os.Stat(dir)
@@ -45,7 +47,7 @@ func Open(opt Options) (*Trail, error) {
 	}
 	t := &Trail{
 		path: opt.Path, opt: opt, keys: k, values: newHasher(k.value), head: head,
-		mac: newMacer(k.chain), turnAt: opt.MaxBytes,
+		mac: newMacer(k.chain), turnAt: opt.MaxBytes, force: (*os.File).Sync,
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := t.resume(); err != nil {
@@ -138,11 +140,15 @@ func (t *Trail) resume() error {
 	t.pinned = true
 	t.begin()
 	t.pinned = false
-	t.add(t.opening(t.part, t.size == 0))
+	first := t.opening(t.part, t.size == 0)
+	if first.Chains, err = beside(t.path); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	t.add(first)
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if err := errors.Join(t.f.Sync(), syncDir(t.path)); err != nil {
+	if err := errors.Join(t.force(t.f), syncDir(t.path)); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	t.synced = t.at.seq

@@ -34,6 +34,10 @@ const (
 	maxNeed  = 2 << 10 // of one need
 	maxArgs  = 4 << 10 // of all args
 	maxArg   = 256     // of one arg's name, and of its hash
+
+	maxBeside  = 64              // chains that an opening record names
+	maxName    = 128             // encoded bytes of such a name
+	maxBesides = maxBeside * 131 // of them all: with quotes, and a comma
 )
 
 // Record is one line of the trail. The caller fills Kind and what it knows of
@@ -49,7 +53,6 @@ type Record struct {
 	Transport      string            `json:"transport,omitzero"` // stdio, mcp, rpc, rest
 	Remote         string            `json:"remote,omitzero"`    // address of the caller
 	Subject        string            `json:"subject,omitzero"`
-	Slug           string            `json:"slug,omitzero"`
 	AuthMethod     string            `json:"auth_method,omitzero"`
 	CredentialID   string            `json:"credential_id,omitzero"`
 	Tool           string            `json:"tool,omitzero"`
@@ -63,14 +66,16 @@ type Record struct {
 	VaultRequestID string            `json:"vault_request_id,omitzero"`
 	Truncated      bool              `json:"truncated,omitzero"` // something in this record was too long
 
-	Chain   string `json:"chain,omitzero"`
-	Key     string `json:"key,omitzero"`
-	Part    uint64 `json:"part,omitzero"`
-	File    string `json:"file,omitzero"`
-	Count   uint64 `json:"count,omitzero"`
-	Cut     uint64 `json:"cut,omitzero"`
-	Torn    uint64 `json:"torn,omitzero"`
-	Refused uint64 `json:"refused,omitzero"`
+	Chain    string   `json:"chain,omitzero"`
+	Key      string   `json:"key,omitzero"`
+	Part     uint64   `json:"part,omitzero"`
+	File     string   `json:"file,omitzero"`
+	Chains   []string `json:"chains,omitempty"`
+	Count    uint64   `json:"count,omitzero"`
+	Cut      uint64   `json:"cut,omitzero"`
+	Torn     uint64   `json:"torn,omitzero"`
+	Unsynced uint64   `json:"unsynced,omitzero"`
+	Refused  uint64   `json:"refused,omitzero"`
 
 	Prev string `json:"prev"`
 	MAC  string `json:"mac"`

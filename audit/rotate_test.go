@@ -65,10 +65,11 @@ func TestCrashInARotation(t *testing.T) {
 		parts                   int    // after the next start
 	}{
 		"next was made":                  {read(t, before), "-", "", 1},
+		"next has a torn record":         {read(t, before), "-", fresh[:50], 1},
+		"next has its record":            {read(t, before), "-", fresh, 1},
 		"the rotate record is torn":      {full[:len(full)-20], "-", "", 1},
 		"the rotate record is there":     {full, "-", "", 1},
-		"next has a torn record":         {full, "-", fresh[:50], 1},
-		"next has its record":            {full, "-", fresh, 1},
+		"and next has its record":        {full, "-", fresh, 1},
 		"the file has its number":        {"-", full, fresh, 2},
 		"next has the file's name":       {fresh, full, "-", 2},
 		"and an old next is lying about": {fresh, full, "junk", 2},

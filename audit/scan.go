@@ -91,10 +91,12 @@ type walker struct {
 	at      position
 	seen    func(Record)                // each good record
 	problem func(line int, what string) // each thing that is wrong
+	note    func(line int, what string) // what is worth knowing; nil: nobody wants to
 
 	bad      []int // numbers of lines that are not of the chain, since the last good one
 	badCount uint64
 	badBytes uint64
+	fenced   int // the line among them that was a whole record before it was fenced off
 }
 
 // maxBad bounds how many bad lines in a row are reported one by one.
@@ -108,6 +110,9 @@ func (w *walker) take(line int, text []byte, size int64) {
 		}
 		w.badCount++
 		w.badBytes += uint64(size)
+		if was, is := bytes.CutSuffix(text, []byte(fence[:1])); is && w.next(was) {
+			w.fenced = line
+		}
 		return
 	}
 	r, err := Parse(text)
@@ -126,7 +131,10 @@ func (w *walker) link(line int, r *Record) {
 	explained := follows && r.Kind == Recovery && r.Torn == w.badBytes
 	skipped := w.badCount
 	if explained {
-		w.bad, w.badCount, w.badBytes = w.bad[:0], 0, 0
+		if w.fenced > 0 && w.note != nil {
+			w.note(w.fenced, fmt.Sprintf("a whole record with the number %d stands here fenced off, since its line end was missing", r.Seq))
+		}
+		w.clear()
 	}
 	w.flush()
 	switch {
@@ -159,7 +167,20 @@ func (w *walker) flush() {
 	if more := w.badCount - uint64(len(w.bad)); more > 0 {
 		w.problem(w.bad[len(w.bad)-1], fmt.Sprintf("and %d more lines after it", more))
 	}
-	w.bad, w.badCount, w.badBytes = w.bad[:0], 0, 0
+	w.clear()
+}
+
+func (w *walker) clear() {
+	w.bad, w.badCount, w.badBytes, w.fenced = w.bad[:0], 0, 0, 0
+}
+
+// next reports whether a text is the record that comes next in the chain.
+func (w *walker) next(text []byte) bool {
+	if _, ok := w.mac.open(text); !ok {
+		return false
+	}
+	r, err := Parse(text)
+	return err == nil && r.Seq == w.at.seq+1 && r.Prev == string(w.at.mac[:])
 }
 
 // missing says which records are.

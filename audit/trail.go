@@ -38,11 +38,15 @@ type Trail struct {
 	pinned  bool     // f cannot be shortened (an append-only attribute)
 	broken  error    // why the last write failed
 	moved   error    // the file is no longer ours
-	syncErr error    // why the last fsync failed
+	syncErr error    // why the last flush failed
+	unsound bool     // an fsync of f failed, so f is not written any more
+	waiting int      // callers whose record waits for its fsync
 	closed  bool
 
 	syncMu sync.Mutex // one fsync at a time; taken before mu
 	synced uint64     // the record up to which everything is on the disk
+
+	force func(*os.File) error // fsync, but for a test that makes it fail
 
 	stop, done chan struct{}
 	closing    sync.Once
@@ -77,8 +81,8 @@ func (t *Trail) Append(r Record) error {
 	if r.Kind == "" || r.Kind.own() {
 		return unavailable(fmt.Errorf("audit: %q is not a kind that callers write", r.Kind))
 	}
-	r.Chain, r.Key, r.Part, r.File = "", "", 0, ""
-	r.Count, r.Cut, r.Torn, r.Refused = 0, 0, 0, 0
+	r.Chain, r.Key, r.Part, r.File, r.Chains = "", "", 0, "", nil
+	r.Count, r.Cut, r.Torn, r.Unsynced, r.Refused = 0, 0, 0, 0, 0
 
 	seq, durable, note, err := t.append(&r)
 	if note != nil {
@@ -86,6 +90,9 @@ func (t *Trail) Append(r Record) error {
 	}
 	if err == nil && durable {
 		err = t.flush(seq)
+		t.mu.Lock()
+		t.waiting--
+		t.mu.Unlock()
 	}
 	return unavailable(err)
 }
@@ -98,7 +105,10 @@ func (t *Trail) append(r *Record) (seq uint64, durable bool, note, err error) {
 	if t.closed {
 		return 0, false, nil, errClosed
 	}
-	if err = t.moved; err == nil {
+	if err = t.moved; err == nil && t.unsound {
+		err = t.syncErr
+	}
+	if err == nil {
 		t.begin()
 		t.add(r)
 		due := t.since+1 >= t.opt.CheckpointEvery
@@ -120,7 +130,10 @@ func (t *Trail) append(r *Record) (seq uint64, durable bool, note, err error) {
 	if t.size >= t.turnAt {
 		note = t.rotate()
 	}
-	return seq, t.opt.Sync == Always || t.syncErr != nil, note, nil
+	if durable = t.opt.Sync == Always || t.syncErr != nil; durable {
+		t.waiting++
+	}
+	return seq, durable, note, nil
 }
 
 // begin starts a batch of lines that are written together. If something went
@@ -193,40 +206,6 @@ func (t *Trail) shorten(n int64) bool {
 	t.torn = 0
 	t.cut += uint64(n)
 	return true
-}
-
-// heal tries to write again after a failure. What it writes is the recovery
-// record that is owed, or a checkpoint if none is; while the failure lasts it
-// leaves nothing behind.
-func (t *Trail) heal() error {
-	if t.broken == nil {
-		return nil
-	}
-	t.begin()
-	if len(t.ends) == 0 {
-		t.add(&Record{Kind: Checkpoint, Count: t.next.seq})
-	}
-	return t.commit()
-}
-
-// Check says whether the trail can be written. It writes nothing, except the
-// record of a recovery when a failure before is over.
-func (t *Trail) Check() error {
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return unavailable(errClosed)
-	}
-	err := t.place()
-	if err == nil {
-		err = t.heal()
-	}
-	seq, again := t.at.seq, t.syncErr != nil
-	t.mu.Unlock()
-	if err == nil && again {
-		err = t.flush(seq)
-	}
-	return unavailable(err)
 }
 
 // place checks that the trail's name still leads to the trail's file, and that

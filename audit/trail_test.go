@@ -78,7 +78,8 @@ func TestAppendRefusesTheTrailsOwnKinds(t *testing.T) {
 	}
 	// A caller cannot fill the fields of the trail's own records either.
 	r := attempt(1)
-	r.Seq, r.Chain, r.Key, r.Part, r.File, r.Count, r.Cut, r.Torn, r.Refused = 77, "x", "y", 9, "z", 1, 2, 3, 4
+	r.Seq, r.Chain, r.Key, r.Part, r.File, r.Chains = 77, "x", "y", 9, "z", []string{"a"}
+	r.Count, r.Cut, r.Torn, r.Unsynced, r.Refused = 1, 2, 3, 4, 5
 	require.NoError(t, trail.Append(r))
 	require.NoError(t, trail.Close())
 	got := records(t, trail.Path())[1]

@@ -3,6 +3,8 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -12,8 +14,8 @@ type VerifyOptions struct {
 	Key []byte // KeySize bytes
 
 	// Partial accepts what archiving leaves behind: files that are gone at the
-	// beginning of a chain, and, where there is no head file, at its end. What is
-	// there must still be whole and belong together.
+	// beginning of a chain, and, where there is no head file, at its end, and whole
+	// chains. What is there must still be whole and belong together.
 	Partial bool
 }
 
@@ -40,6 +42,7 @@ type ChainReport struct {
 	Problems   []Finding       `json:"problems"`   // why the chain is not as it was written
 	More       uint64          `json:"more"`       // problems that are not listed
 	chain      string          // its random name
+	gone       []gone          // chains that it names and that were not found
 }
 
 // Finding is one thing that was found at one place.
@@ -61,7 +64,7 @@ const maxFindings = 200
 
 // Verify checks the chain to which a file belongs, or all chains in a folder,
 // in bounded memory. A chain that is being written is checked as far as it had
-// got. The error says that nothing could be checked; what is wrong with a chain
+// got. In a folder, chains are missed that others name. The error says that nothing could be checked; what is wrong with a chain
 // stands in the report.
 func Verify(path string, opt VerifyOptions) (Report, error) {
 	k, err := derive(opt.Key)
@@ -72,16 +75,30 @@ func Verify(path string, opt VerifyOptions) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	var here map[string]bool // nil: it is not for us to say what is there
+	info, err := os.Stat(path)
+	folder := err == nil && info.IsDir()
+	if folder {
+		here = make(map[string]bool, len(chains))
+		for _, c := range chains {
+			here[filepath.Base(c.path)] = true
+		}
+	}
 	report := Report{OK: true}
 	names := map[string]string{} // a chain's random name to its path
 	for _, c := range chains {
-		r := verifyChain(c, k, opt.Partial)
+		r := verifyChain(c, k, here, opt.Partial)
 		if other, twice := names[r.chain]; twice && r.chain != "" {
 			r.problem(Finding{File: c.path, What: "a copy of the chain in " + other})
 		}
 		names[r.chain] = c.path
-		report.OK = report.OK && r.OK
 		report.Chains = append(report.Chains, r)
+	}
+	if folder {
+		report.reportGone(path, opt.Partial)
+	}
+	for i := range report.Chains {
+		report.OK = report.OK && report.Chains[i].OK
 	}
 	return report, nil
 }
@@ -89,9 +106,11 @@ func Verify(path string, opt VerifyOptions) (Report, error) {
 // verifyChain checks a chain. While a writer takes torn bytes off or starts,
 // the files can look wrong for a moment, so a chain with a writer is looked at
 // again before it is called altered.
-func verifyChain(c chainFiles, k keys, partial bool) ChainReport {
+func verifyChain(c chainFiles, k keys, here map[string]bool, partial bool) ChainReport {
 	for again := 2; ; again-- {
-		r := newChecker(c, k, partial).run()
+		checker := newChecker(c, k, partial)
+		checker.here = here
+		r := checker.run()
 		if r.OK || !r.Writing || again == 0 {
 			return r
 		}
@@ -108,6 +127,17 @@ func (r *ChainReport) problem(f Finding) {
 		return
 	}
 	r.Problems = append(r.Problems, f)
+}
+
+// missing reports something that is not there, which archiving explains if it
+// was said to have happened.
+func (r *ChainReport) missing(f Finding, partial bool) {
+	if partial {
+		r.note(f)
+		return
+	}
+	f.What += " (archived files are accepted when that is asked for)"
+	r.problem(f)
 }
 
 func (r *ChainReport) note(f Finding) {

@@ -3,19 +3,10 @@ package auth
 import (
 	"cmp"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"vault-mcp/fault"
 	"vault-mcp/secret"
@@ -203,89 +194,6 @@ func (f *KeyFile) Revoke(id string) error {
 
 func errNoSuchKey() error {
 	return fault.New(fault.NotFound, "there is no key with this id in the file")
-}
-
-// update changes the file under its lock.
-func (f *KeyFile) update(change func(*keyDocument) error) (err error) {
-	path, err := f.target()
-	if err != nil {
-		return err
-	}
-	release, err := acquire(path+lockSuffix, lockWait)
-	if err != nil {
-		return fmt.Errorf("the lock of the key file: %w", err)
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	doc, _, err := f.read()
-	if err != nil {
-		return err
-	}
-	if err := change(doc); err != nil {
-		return err
-	}
-	for i := range doc.Keys {
-		if old := doc.Keys[i].Previous; old != nil && !old.Until.After(now()) {
-			doc.Keys[i].Previous = nil
-		}
-	}
-	data, err := json.Marshal(doc, jsontext.WithIndent("  "))
-	if err != nil {
-		return err
-	}
-	if len(data) >= maxKeyFile {
-		return fault.New(fault.Conflict, "the key file would grow too large; revoke some keys")
-	}
-	return replaceFile(path, append(data, '\n'))
-}
-
-// target is the file to replace. Where the name is a symbolic link to a file,
-// that is the file behind it, and the link stays.
-func (f *KeyFile) target() (string, error) {
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return "", err
-	}
-	path, err := filepath.EvalSymlinks(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f.path, nil
-	}
-	return path, err
-}
-
-// read reads and checks the file. No file is an empty document and no info.
-func (f *KeyFile) read() (*keyDocument, fs.FileInfo, error) {
-	file, err := openKeys(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &keyDocument{Version: keyVersion}, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fault.New(fault.Invalid, "the key file is not a regular file")
-	}
-	if err := private(info); err != nil {
-		return nil, nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(data) > maxKeyFile {
-		return nil, nil, fault.Newf(fault.Invalid, "the key file has over %d bytes", maxKeyFile)
-	}
-	doc := &keyDocument{}
-	if err := decodeStrict(data, doc); err != nil {
-		return nil, nil, fault.New(fault.Invalid, "the key file: "+fault.From(err).Msg)
-	}
-	if err := doc.check(); err != nil {
-		return nil, nil, fault.New(fault.Invalid, "the key file: "+fault.From(err).Msg)
-	}
-	return doc, info, nil
 }
 
 func (d *keyDocument) find(id string) *storedKey {

@@ -56,28 +56,46 @@ func replaceFile(path string, data []byte) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// keepOwner gives a new file the owner of the one that it is to replace, or of
-// the folder where there is none: what root changes, the server that runs as
-// another user must still be able to read. Nobody else can give files away.
-func keepOwner(file *os.File, path string) error {
+// owner is whose a file is to be that stands at path: the user of the one that
+// is there, else of the folder, if we are root and so can give files away.
+func owner(path string) (uid, gid int, err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		info, err = os.Stat(filepath.Dir(path))
-		if err == nil && os.Geteuid() != 0 {
-			return nil // it is ours
+		if os.Geteuid() != 0 {
+			return os.Geteuid(), os.Getegid(), nil
 		}
+		info, err = os.Stat(filepath.Dir(path))
 	}
+	if err != nil {
+		return 0, 0, err
+	}
+	of, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, fmt.Errorf("%s: its owner is not known", path)
+	}
+	return int(of.Uid), int(of.Gid), nil
+}
+
+// mayReplace refuses to replace a file of another user: what a server reads that
+// runs as one user must not become the file of another. Root can keep the owner.
+func mayReplace(path string) error {
+	uid, _, err := owner(path)
 	if err != nil {
 		return err
 	}
-	of, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(of.Uid) == os.Geteuid() {
-		return nil
-	}
-	if err := file.Chown(int(of.Uid), int(of.Gid)); err != nil {
-		return fault.Newf(fault.Forbidden, "the key file belongs to the user with id %d; run this as that user", of.Uid)
+	if me := os.Geteuid(); me != 0 && me != uid {
+		return fault.Newf(fault.Forbidden, "the key file belongs to the user with id %d; run this as that user", uid)
 	}
 	return nil
+}
+
+// keepOwner gives a file of ours the owner that a file at path is to have.
+func keepOwner(file *os.File, path string) error {
+	uid, gid, err := owner(path)
+	if err != nil || uid == os.Geteuid() {
+		return err
+	}
+	return file.Chown(uid, gid)
 }
 
 // openLock opens a lock file, making it if there is none. It is never removed:
@@ -87,7 +105,19 @@ func openLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := keepOwner(f, strings.TrimSuffix(path, lockSuffix)); err != nil {
+	err = func() error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		// Whoever owns the folder could have put another's file here, for root to
+		// give away.
+		if of, ok := info.Sys().(*syscall.Stat_t); !ok || !info.Mode().IsRegular() || of.Nlink != 1 {
+			return fault.New(fault.Invalid, "it is not a regular file of one name")
+		}
+		return keepOwner(f, strings.TrimSuffix(path, lockSuffix))
+	}()
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

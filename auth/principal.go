@@ -3,12 +3,15 @@
 // A Principal is made by an Authenticator from verified credentials, or from
 // the launch credentials of a stdio process; nothing else makes one. It is
 // immutable and is passed to the tool runner with every call.
+//
+// The file of API keys is looked at again within a second or two of a call. If
+// it cannot be read any more or is not right, the keys that it held before are in
+// force for a minute, so that a slip of the editor locks nobody out; then none of
+// them is, since what cannot be read may be a revocation. Check says so, for
+// readiness, from the first moment on. No file at all means no keys, at once.
 package auth
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // Method says by what kind of credential a principal was verified.
 type Method string
@@ -44,12 +47,6 @@ func (p *Principal) Valid(now time.Time) bool {
 // ID names the principal in limits, sessions and seals: two credentials of one
 // subject share it.
 func (p *Principal) ID() string { return p.Prefix }
-
-// Contains reports whether a canonical KV path lies within the principal's
-// prefix, compared by whole segments.
-func (p *Principal) Contains(path string) bool {
-	return path == p.Prefix || strings.HasPrefix(path, p.Prefix+"/")
-}
 
 // Limit is a token bucket: Requests per Window, with Burst calls at once. A
 // Burst of 0 is as many as Requests. The zero Limit does not limit.

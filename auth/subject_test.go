@@ -183,8 +183,7 @@ func TestPrincipalsDoNotReachOneAnother(t *testing.T) {
 		}
 		p, q := launched(t, one), launched(t, other)
 		require.NotEqual(t, strings.ToLower(p.Slug), strings.ToLower(q.Slug))
-		require.False(t, p.Contains(q.Prefix))
-		require.False(t, p.Contains(q.Prefix+"/x"))
+		require.False(t, strings.HasPrefix(q.Prefix+"/", p.Prefix+"/"))
 		for _, engine := range []string{"transit", "database", "ssh"} {
 			require.True(t, p.Grants.Allow(engine, p.Slug))
 			require.True(t, p.Grants.Allow(engine, p.Slug+"--x"))

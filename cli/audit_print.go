@@ -91,7 +91,7 @@ func recordLine(r *audit.Record) string {
 	for _, n := range []struct {
 		name  string
 		value uint64
-	}{{"file ", r.Part}, {"count ", r.Count}, {"refused ", r.Refused}, {"cut ", r.Cut}, {"torn ", r.Torn}} {
+	}{{"file ", r.Part}, {"count ", r.Count}, {"refused ", r.Refused}, {"cut ", r.Cut}, {"torn ", r.Torn}, {"unsynced ", r.Unsynced}} {
 		if n.value > 0 {
 			add(n.name, strconv.FormatUint(n.value, 10))
 		}

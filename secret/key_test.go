@@ -171,3 +171,25 @@ func TestKeyGivenAsASetting(t *testing.T) {
 	_, err := secret.ParseKey(secret.Text{})
 	require.Error(t, err)
 }
+
+// The folder for a key may have to be made with those above it; a file in the
+// way is an error that says so.
+func TestMakeFolder(t *testing.T) {
+	root := t.TempDir()
+	deep := filepath.Join(root, "a", "b", "c")
+	for range 2 {
+		require.NoError(t, secret.MakeFolder(deep))
+	}
+	for dir := deep; dir != root; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		require.Equal(t, fs.ModeDir|0o700, info.Mode())
+	}
+	file := filepath.Join(root, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.Error(t, secret.MakeFolder(filepath.Join(file, "x")))
+	require.Error(t, secret.MakeFolder(file))
+	t.Chdir(root)
+	require.NoError(t, secret.MakeFolder("relative/folder"))
+	require.DirExists(t, filepath.Join(root, "relative", "folder"))
+}

@@ -2,8 +2,10 @@
 //
 // A Text or a JSON prints, logs and marshals as "[redacted]", whatever verb,
 // encoder or struct it stands in. The one way out is Reveal, which is easy to
-// find with grep; outside of adapters that talk to Vault or KMS, only the
-// encoder of tool results calls it.
+// find with grep. It is called where a value must leave: by the encoder of tool
+// results, by what sends tokens and data to Vault, by the commands that show a
+// key or token they have just made; and where a value must be looked at: by the
+// checks of credentials, keys, settings and written data.
 package secret
 
 import (
