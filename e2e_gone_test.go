@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,4 +107,29 @@ func TestClientGone(t *testing.T) {
 		_, err := v.GetSecret(t.Context(), "mcp/dev/"+path)
 		require.NoError(t, err, path)
 	}
+}
+
+// A client that dies with calls under way takes the server with it, but not
+// before what it asked for has come to an end that is recorded.
+func TestStdioClientDies(t *testing.T) {
+	v := devstacktest.Fresh(t, devstacktest.Options{})
+	h := holdAnswers(t, v.Addr)
+	env := settings(t, v, "VAULT_ADDR="+h.URL)
+	p, transport := launchStdio(t, env, devKey)
+	for _, line := range []string{
+		hello, `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"kv.write","arguments":{"path":"last-will","data":{"k":"v"}}}}`,
+	} {
+		_, err := io.WriteString(transport.Writer, line+"\n")
+		require.NoError(t, err)
+	}
+	require.Equal(t, "last-will", next(t, h.asked))
+	require.NoError(t, transport.Reader.Close())
+	_, err := io.WriteString(transport.Writer, `{"jsonrpc":"2.0","id":2,"method":"ping"}`+"\n") // its answer finds the pipe closed
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr(), "stopping") }, soon, 10*time.Millisecond)
+	close(h.let)
+	require.Equal(t, 1, p.exit(t), "ended by itself and not by a signal:\n%s", p.stderr())
+	require.Equal(t, map[string]string{"last-will": "ok"}, outcomes(t, readTrail(env), 1))
+	require.Zero(t, verifyTrail(t, env).Chains[0].Unanswered)
 }

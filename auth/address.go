@@ -62,6 +62,15 @@ func (b *buckets) network(network netip.Addr, addr string) bucketKey {
 	return bucketKey{maphash.Bytes(b.seeds[0], bytes[:]), maphash.Bytes(b.seeds[1], bytes[:])}
 }
 
+// Network names what addresses count by: an IPv4 address or an IPv6 /64, and
+// what is no address as it stands.
+func Network(addr string) string {
+	if network := networkOf(addr); network.IsValid() {
+		return network.String()
+	}
+	return addr
+}
+
 // networkOf is an IPv4 address, also where it stands in IPv6 form, or the first
 // address of an IPv6 /64. It is not valid for what is no address.
 func networkOf(addr string) netip.Addr {

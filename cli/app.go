@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -90,6 +91,8 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		Addresses:    auth.NewAddressLimiter(),
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
+		// A call that may not be repeated is never cut off before its own end.
+		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
 		Ready: map[string]func(context.Context) error{
 			"vault": a.watched("vault", a.vault.Ready),
 			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),

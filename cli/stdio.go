@@ -2,6 +2,9 @@ package cli
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -24,6 +27,9 @@ Who calls is given at launch: an API key in VAULT_MCP_API_KEY, or else SUBJECT.`
 			if err != nil {
 				return err
 			}
+			// A client that dies closes the pipe under an answer. Unless asked for,
+			// the signal would end us there, in the middle of other calls.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			return a.run(func(ctx context.Context) error {
 				// A bad credential is a mistake of configuration, to be told at
 				// once; one that goes bad later shows in the calls.

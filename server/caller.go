@@ -29,6 +29,7 @@ type caller struct {
 	transport string
 	remote    string // the peer's address; empty over stdio
 	requestID string
+	tool      string          // canonical name, once it is known
 	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells
 	seat      *seat           // reserved for the session that this request opens
 }
@@ -39,6 +40,24 @@ func (c *caller) who(ctx context.Context) (*auth.Principal, error) {
 		return c.launch(ctx)
 	}
 	return c.principal, nil
+}
+
+// launched is the principal of a stdio process, for the records of what never
+// became a call: a broken line, too, is of the one client that there is.
+//
+//nolint:contextcheck,nolintlint // what is asked is local, and a record does not wait for a request's end
+func (c *caller) launched() (p *auth.Principal) {
+	if c.launch == nil {
+		return nil
+	}
+	// Where a record is about a panic of launch itself, there is nobody to name.
+	defer func() {
+		if recover() != nil {
+			p = nil
+		}
+	}()
+	p, _ = c.launch(context.Background())
+	return p
 }
 
 // callerKey is where a TokenInfo carries the caller.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -179,7 +180,8 @@ func TestBoundOfCalls(t *testing.T) {
 		before := len(s.records(t, audit.Reject))
 		r := call(t, other, "kv.list", nil)
 		require.Equal(t, "unavailable", r.refusal(t).Code)
-		require.Equal(t, "unavailable", s.rejected(t, before).Outcome)
+		rec := s.rejected(t, before)
+		require.Equal(t, []string{"unavailable", "kv.list"}, []string{rec.Outcome, rec.Tool})
 		require.Nil(t, other.request(t, "tools/list", nil).Error, "a list is no call")
 	}
 	s.vault.let()
@@ -190,26 +192,74 @@ func TestBoundOfCalls(t *testing.T) {
 }
 
 func TestBoundOfConnections(t *testing.T) {
-	s := listen(t, func(o *server.Options, _ *tools.Options) { o.MaxConnections = 2 })
-	ask := func() string {
-		conn := s.dial(t)
+	s := listen(t, func(o *server.Options, _ *tools.Options) { o.MaxConnections = 8 })
+	from := func(local string) *net.TCPConn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
+		conn, err := d.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn.(*net.TCPConn)
+	}
+	ask := func(local string) string {
+		conn := from(local)
 		_, _ = io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		answer, _ := io.ReadAll(conn)
 		_ = conn.Close()
 		return string(answer)
 	}
-	first, second := s.dial(t), s.dial(t)
-	for _, conn := range []io.ReadWriter{first, second} { // they are counted once they have been served
-		_, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+	hold := func(local string) *net.TCPConn {
+		conn := from(local)
+		_, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") // counted once it has been served
 		require.NoError(t, err)
 		_, err = conn.Read(make([]byte, 1))
 		require.NoError(t, err)
+		return conn
+	}
+	served := func(local string) bool { return strings.HasPrefix(ask(local), "HTTP/1.1 200") }
+	first := hold("127.0.0.1")
+	hold("127.0.0.1")
+	for range 5 {
+		require.False(t, served("127.0.0.1"), "one network has a quarter")
+	}
+	require.True(t, served("127.0.0.2"), "and not what is left for others")
+	require.Len(t, s.logs.FilterMessage("too many connections").All(), 1, "once a minute")
+	for _, local := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
+		hold(local)
+		eventually(t, "the one that was asked with is counted out", func() bool { return served(local) })
+		hold(local)
 	}
 	for range 5 {
-		require.NotContains(t, ask(), "HTTP/1.1 200")
+		require.False(t, served("127.0.0.5"), "all are taken")
 	}
 	_ = first.Close()
-	eventually(t, "there is room again", func() bool { return strings.HasPrefix(ask(), "HTTP/1.1 200") })
+	eventually(t, "there is room again", func() bool { return served("127.0.0.1") })
+}
+
+// A request that is cancelled has no answer, and is no refusal.
+func TestCancelledRequestsAreNotAnswered(t *testing.T) {
+	s := newStack(t)
+	c := openStdio(t, s, aliceKey, "test")
+	c.initialize(t, legacy)
+	const many = 200
+	var lines []string
+	for i := range many {
+		lines = append(lines, message(t, 1000+i, "tools/list", nil), message(t, nil, "notifications/cancelled", object{"requestId": 1000 + i}))
+	}
+	lines = append(lines, message(t, 9, "ping", nil))
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_, _ = io.WriteString(c.in, strings.Join(lines, "\n")+"\n")
+	}()
+	for {
+		r := c.line(t)
+		require.Nil(t, r.Error, "%v", r.raw)
+		if string(r.ID) == "9" {
+			break
+		}
+	}
+	<-sent
+	require.Empty(t, s.records(t, audit.Reject))
 }
 
 // A panic in what an adapter calls ends the request and nothing else. Its value

@@ -19,6 +19,24 @@ import (
 	"vault-mcp/tools"
 )
 
+// JSON-RPC error codes that the gate and the adapters use.
+const (
+	codeParse          = -32700
+	codeInvalidRequest = -32600
+	codeNoMethod       = -32601
+	codeInvalidParams  = -32602
+	codeInternal       = -32603
+)
+
+// FrameError says why a message was refused. Its text is one of a fixed set
+// and never holds anything of the message.
+type FrameError struct {
+	Code int    // JSON-RPC error code
+	Msg  string // for the caller
+}
+
+func (e *FrameError) Error() string { return e.Msg }
+
 // fault is a frame error as an error of ours.
 func (e *FrameError) fault() *fault.Error {
 	if e.Code == codeNoMethod {

@@ -40,6 +40,7 @@ func TestFrameAccepts(t *testing.T) {
 		"response":              {in: `{"jsonrpc":"2.0","id":1,"result":{}}`, id: "1", response: true},
 		"error response":        {in: `{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}}`, id: "1", response: true},
 		"names of other tools":  {in: `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"Name":1,"name":2}}`, method: "initialize", id: "1"},
+		"initialize of 15 KiB":  {in: `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":"` + strings.Repeat("a", 15<<10) + `"}}`, method: "initialize", id: "1"},
 		"deep data":             {in: deep(250), method: "tools/call", id: "1", tool: `"kv.write"`},
 		"brackets in a string":  {in: `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":"\"` + strings.Repeat("[", 5000) + `"}}}`, method: "tools/call", id: "1", tool: `"a"`},
 	} {
@@ -81,6 +82,7 @@ var refusedFrames = map[string]struct {
 	"duplicate name":              {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}`, -32600, "1"},
 	"duplicate by escape":         {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}`, -32600, "1"},
 	"duplicate in arguments":      {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"d":{"k":1,"k":2}}}}`, -32600, "1"},
+	"initialize of 17 KiB":        {`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{"experimental":{"a":"` + strings.Repeat("a", 17<<10) + `"}}}}`, -32600, "1"},
 	"no version":                  {`{"id":1,"method":"ping"}`, -32600, "1"},
 	"other version":               {`{"jsonrpc":"1.0","id":1,"method":"ping"}`, -32600, "1"},
 	"version as number":           {`{"jsonrpc":2.0,"id":1,"method":"ping"}`, -32600, "1"},

@@ -70,6 +70,7 @@ func TestRefusedFramesOverStdio(t *testing.T) {
 		requireRefusedFrame(t, r, tc.code, tc.id)
 		rec := s.rejected(t, before)
 		require.Equal(t, "stdio", rec.Transport, name)
+		require.NotEmpty(t, rec.Subject, "there is one client, and it is known")
 		require.Nil(t, c.request(t, "ping", nil).Error, "the session goes on after %s", name)
 	}
 	before := len(s.records(t, audit.Reject))

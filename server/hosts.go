@@ -116,5 +116,7 @@ func parseOrigin(s string) (string, bool) {
 		u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, "#?*") {
 		return "", false
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), true
+	// Browsers leave out the port that goes without saying.
+	host := strings.TrimSuffix(strings.ToLower(u.Host), map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
+	return u.Scheme + "://" + host, true
 }

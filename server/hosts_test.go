@@ -47,6 +47,7 @@ func TestHostsAndOrigins(t *testing.T) {
 		"allowed, other case":   {[]string{"Origin", "https://GOOD.example"}, true},
 		"allowed with port":     {[]string{"Origin", "http://dev.example:3000"}, true},
 		"public URL's origin":   {[]string{"Origin", "https://vault.example"}, true},
+		"port that goes unsaid": {[]string{"Origin", "https://good.example:443"}, true},
 		"own page":              {[]string{"Origin", "http://" + s.addr}, true},
 		"typed in":              {[]string{"Sec-Fetch-Site", "none"}, true},
 		"same origin":           {[]string{"Sec-Fetch-Site", "same-origin"}, true},

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"go.uber.org/zap"
-
 	"vault-mcp/fault"
 	"vault-mcp/tools"
 )
@@ -123,37 +121,4 @@ func remoteHost(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// connections bounds the open connections by http.Server.ConnState. Whoever
-// comes when there is no room is told so and turned away at once.
-type connections struct {
-	flight *flight
-	log    *zap.Logger
-}
-
-// shed is the answer to a connection too many.
-const shed = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-
-func (c *connections) track() func(net.Conn, http.ConnState) {
-	held := newConnSet()
-	return func(conn net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			if c.flight.enter() {
-				held.add(conn)
-				return
-			}
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-				_, _ = tcp.Write([]byte(shed))
-			}
-			_ = conn.Close()
-		case http.StateClosed, http.StateHijacked:
-			if held.remove(conn) {
-				c.flight.leave()
-			}
-		default: // busy and idle ones are held all the same
-		}
-	}
 }

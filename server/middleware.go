@@ -48,7 +48,7 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 		}
 		res, err = next(ctx, method, req)
 		if method == methodInitialize && err == nil {
-			c.seat.take(req.GetSession())
+			c.seat.take(req.GetSession().ID())
 		}
 		return res, err
 	}
@@ -65,6 +65,7 @@ func (s *Server) nameTool(ctx context.Context, next mcp.MethodHandler, req *mcp.
 		}
 		return nil, rpcError(codeInvalidParams, s.reject(c, p, err), c.requestID)
 	}
+	c.tool = tool.Name
 	if req.Params.Name != tool.Name {
 		params, renamed := *req.Params, *req
 		params.Name = tool.Name

@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -11,19 +12,36 @@ import (
 	"vault-mcp/tools"
 )
 
-// Refusals are recorded one by one up to these rates per caller; a flood
-// beyond them is counted, and the count is recorded when the flood is over. So
-// a caller without a credential cannot fill the disk.
+// Refusals are recorded one by one up to these rates per caller; those beyond
+// are counted, and the count is recorded with the caller's next one, or within a
+// minute. Callers without a credential have a rate in all besides, so that not
+// even many addresses fill the disk.
 const (
 	recordsPerSecond = 5
 	recordsBurst     = 300
 	maxRefused       = 4096 // callers that are told apart
+
+	strangersPerSecond = 20
+	strangersBurst     = 3000
+
+	tellRest = time.Minute
 )
 
 // refusals decides which refusals are recorded.
 type refusals struct {
-	mu      sync.Mutex
-	callers map[string]*refusedCaller
+	mu        sync.Mutex
+	callers   map[refusedKey]*refusedCaller
+	shared    map[bool]*refusedCaller // of those for whom there is no room, by whether they are known
+	strangers *rate.Limiter
+	pruned    time.Time
+	lost      int // refusals of forgotten callers that were never recorded
+}
+
+// refusedKey is whom a refusal is counted for.
+type refusedKey struct {
+	id      string // of a principal, or of the network of an address
+	known   bool   // a principal
+	limited bool   // refused for the limit of the address
 }
 
 // refusedCaller is what one caller was refused lately.
@@ -32,27 +50,25 @@ type refusedCaller struct {
 	uncounted int // refusals since the last record
 }
 
-func newRefusals() *refusals { return &refusals{callers: make(map[string]*refusedCaller)} }
+func newRefusedCaller() *refusedCaller {
+	return &refusedCaller{limit: rate.NewLimiter(recordsPerSecond, recordsBurst)}
+}
+
+func newRefusals() *refusals {
+	return &refusals{
+		callers:   make(map[refusedKey]*refusedCaller),
+		shared:    map[bool]*refusedCaller{false: newRefusedCaller(), true: newRefusedCaller()},
+		strangers: rate.NewLimiter(strangersPerSecond, strangersBurst),
+	}
+}
 
 // admit reports whether a refusal of a caller is recorded, and how many before
 // it were not.
-func (r *refusals) admit(key string, every rate.Limit, burst int) (ok bool, skipped int) {
+func (r *refusals) admit(key refusedKey) (ok bool, skipped int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.callers[key]
-	if c == nil {
-		if len(r.callers) >= maxRefused {
-			r.prune()
-		}
-		if len(r.callers) >= maxRefused { // all of them busy: the rest share one
-			key = ""
-		}
-		if c = r.callers[key]; c == nil {
-			c = &refusedCaller{limit: rate.NewLimiter(every, burst)}
-			r.callers[key] = c
-		}
-	}
-	if !c.limit.Allow() {
+	c := r.caller(key)
+	if !c.limit.Allow() || (!key.known && !r.strangers.Allow()) {
 		c.uncounted++
 		return false, 0
 	}
@@ -60,22 +76,47 @@ func (r *refusals) admit(key string, every rate.Limit, burst int) (ok bool, skip
 	return true, skipped
 }
 
-// prune forgets callers that lost nothing by it: their allowance is whole again
-// and nothing is left to tell.
+func (r *refusals) caller(key refusedKey) *refusedCaller {
+	if c := r.callers[key]; c != nil {
+		return c
+	}
+	// Not for each newcomer of a flood: looking through all takes a while.
+	if now := time.Now(); len(r.callers) >= maxRefused && now.Sub(r.pruned) >= time.Second {
+		r.pruned = now
+		r.prune()
+	}
+	if len(r.callers) >= maxRefused { // all of them busy
+		return r.shared[key.known]
+	}
+	c := newRefusedCaller()
+	if key.limited { // one record in a minute says so
+		c.limit = rate.NewLimiter(rate.Every(time.Minute), 1)
+	}
+	r.callers[key] = c
+	return c
+}
+
+// prune forgets callers whose allowance is whole again.
 func (r *refusals) prune() {
 	for key, c := range r.callers {
-		if c.uncounted == 0 && c.limit.Tokens() >= float64(c.limit.Burst()) {
+		if c.limit.Tokens() >= float64(c.limit.Burst()) {
+			r.lost += c.uncounted
 			delete(r.callers, key)
 		}
 	}
 }
 
-// rest is how many refusals were never recorded.
+// rest is how many refusals were not recorded since it was last asked.
 func (r *refusals) rest() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := 0
+	n := r.lost
+	r.lost = 0
 	for _, c := range r.callers {
+		n += c.uncounted
+		c.uncounted = 0
+	}
+	for _, c := range r.shared {
 		n += c.uncounted
 		c.uncounted = 0
 	}
@@ -85,25 +126,26 @@ func (r *refusals) rest() int {
 // reject records that a request was refused before it became a call, and
 // returns what its caller is told.
 func (s *Server) reject(c *caller, p *auth.Principal, err error) *fault.Error {
-	key := c.remote
-	if p != nil {
-		key = p.ID()
+	if p == nil {
+		p = c.launched()
 	}
-	return s.record(key, recordsPerSecond, recordsBurst, c, p, err)
+	if p != nil {
+		return s.record(refusedKey{id: p.ID(), known: true}, c, p, err)
+	}
+	return s.record(refusedKey{id: auth.Network(c.remote)}, c, nil, err)
 }
 
-// rejectLimited is reject for a caller whose address is over its limit: one
-// record in a minute says so, with the number of those that it stands for.
+// rejectLimited is reject for a caller whose address is over its limit.
 func (s *Server) rejectLimited(c *caller, err error) *fault.Error {
-	return s.record("limit "+c.remote, rate.Limit(1.0/60), 1, c, nil, err)
+	return s.record(refusedKey{id: auth.Network(c.remote), limited: true}, c, nil, err)
 }
 
-func (s *Server) record(key string, every rate.Limit, burst int, c *caller, p *auth.Principal, err error) *fault.Error {
-	ok, skipped := s.refusals.admit(key, every, burst)
+func (s *Server) record(key refusedKey, c *caller, p *auth.Principal, err error) *fault.Error {
+	ok, skipped := s.refusals.admit(key)
 	if !ok {
 		return fault.From(err)
 	}
-	rej := tools.Rejection{Principal: p, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err}
+	rej := tools.Rejection{Principal: p, Tool: c.tool, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err}
 	if skipped > 0 {
 		more := rej
 		more.Err = fault.Newf(fault.RateLimited, "%d earlier refusals of this caller were not recorded one by one", skipped)
@@ -112,7 +154,29 @@ func (s *Server) record(key string, every rate.Limit, burst int, c *caller, p *a
 	return s.opt.Runner.Reject(rej)
 }
 
-// recordRest records, at the end, what was only counted.
+// watchRest records from time to time what was only counted, and, when the
+// returned function is called, the rest.
+func (s *Server) watchRest(transport string) (end func()) {
+	tick, stop, done := time.NewTicker(tellRest), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				s.recordRest(transport)
+				return
+			case <-tick.C:
+				s.recordRest(transport)
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(stop)
+		<-done
+	}
+}
+
 func (s *Server) recordRest(transport string) {
 	if n := s.refusals.rest(); n > 0 {
 		s.log.Info("refusals not recorded one by one", zap.Int("count", n))

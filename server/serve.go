@@ -21,8 +21,8 @@ const (
 	maxHeader     = 32 << 10
 )
 
-// ListenAndServe serves HTTP on a listener until ctx ends. Then it reports not
-// ready, accepts nothing more, lets requests under way finish within
+// ListenAndServe serves HTTP on a listener until ctx ends. Then it accepts
+// nothing more, reports not ready to those that are connected, lets requests under way finish within
 // DrainTimeout, ends streams and sessions, and returns nil; an error says that
 // something had to be cut off, or why serving failed.
 //
@@ -30,7 +30,6 @@ const (
 // records are written as calls go.
 func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	s.hosts.listening(ln.Addr())
-	open := &connections{flight: newFlight(s.opt.MaxConnections), log: s.log}
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,
@@ -41,12 +40,14 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 		// What it says quotes what clients send; what matters of that is
 		// recorded and logged by us.
 		ErrorLog:  log.New(io.Discard, "", 0),
-		ConnState: open.track(),
+		ConnState: newConnections(s.opt.MaxConnections, s.log).track,
 		// No WriteTimeout: it would end event streams. Each write has a
 		// deadline of its own.
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(ln) }()
+	done := s.watchRest(transportMCP)
+	defer done()
 	select {
 	case err := <-failed:
 		s.end()
@@ -57,7 +58,6 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	s.log.Info("stopping", zap.String("transport", "http"))
 	err := s.drainHTTP(hs) //nolint:contextcheck // ctx has ended: draining has bounds of its own
 	<-failed               //nolint:errcheck // that it was closed
-	s.recordRest(transportMCP)
 	s.log.Info("stopped", zap.String("transport", "http"))
 	return err
 }
@@ -132,26 +132,4 @@ func (s *Server) end() {
 	s.draining.Store(true)
 	s.endCalls()
 	s.endStream()
-}
-
-// connSet tells the connections that were counted from those turned away.
-type connSet struct {
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-}
-
-func newConnSet() *connSet { return &connSet{conns: make(map[net.Conn]struct{})} }
-
-func (c *connSet) add(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.conns[conn] = struct{}{}
-}
-
-func (c *connSet) remove(conn net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, ok := c.conns[conn]
-	delete(c.conns, conn)
-	return ok
 }

@@ -3,8 +3,6 @@ package server
 import (
 	"sync"
 
-	"github.com/modelcontextprotocol/go-sdk/mcp"
-
 	"vault-mcp/fault"
 )
 
@@ -12,19 +10,20 @@ import (
 // older protocol revisions, and streams of the newer. The SDK has no bound.
 //
 // A session that ended is noticed when the next one asks for its seat; until
-// then it is one small entry, of which there are never more than the bound.
+// then its id is one small entry, of which there are never more than the bound.
+// The session itself is not held: the SDK's holds what its client sent.
 type sessions struct {
 	mu         sync.Mutex
 	max, maxOf int
 	seats      map[*seat]struct{}
 }
 
-// seat is one place among them, held for a principal. It is empty between the
-// reservation and the session's start.
+// seat is one place among them, held for a principal. It is without a session
+// between the reservation and the session's start.
 type seat struct {
 	of      *sessions
 	owner   string
-	session mcp.Session
+	session string // id
 }
 
 func newSessions(limit, perOwner int) *sessions {
@@ -33,13 +32,13 @@ func newSessions(limit, perOwner int) *sessions {
 
 // reserve takes a place for an owner. open are the SDK's sessions, asked only
 // when there seems to be no room.
-func (s *sessions) reserve(owner string, open func() map[mcp.Session]bool) (*seat, *fault.Error) {
+func (s *sessions) reserve(owner string, open func() map[string]bool) (*seat, *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.room(owner) {
 		living := open()
 		for st := range s.seats {
-			if st.session != nil && !living[st.session] {
+			if st.session != "" && !living[st.session] {
 				delete(s.seats, st)
 			}
 		}
@@ -68,15 +67,17 @@ func (s *sessions) room(owner string) bool {
 	return len(s.seats) < s.max && held < s.maxOf
 }
 
-// take gives the seat to the session that it was reserved for. A nil seat, as
-// over stdio, takes none.
-func (st *seat) take(session mcp.Session) {
+// take gives the seat to the session that it was reserved for, also where the
+// client hung up meanwhile and the seat was released: the session lives. A nil
+// seat, as over stdio, takes none.
+func (st *seat) take(session string) {
 	if st == nil {
 		return
 	}
 	st.of.mu.Lock()
 	defer st.of.mu.Unlock()
 	st.session = session
+	st.of.seats[st] = struct{}{}
 }
 
 // release gives the seat back, unless a session took it.
@@ -86,16 +87,16 @@ func (st *seat) release() {
 	}
 	st.of.mu.Lock()
 	defer st.of.mu.Unlock()
-	if st.session == nil {
+	if st.session == "" {
 		delete(st.of.seats, st)
 	}
 }
 
-// open are the SDK's sessions of now.
-func (s *Server) open() map[mcp.Session]bool {
-	living := make(map[mcp.Session]bool)
+// open are the ids of the SDK's sessions of now.
+func (s *Server) open() map[string]bool {
+	living := make(map[string]bool)
 	for session := range s.mcp.Sessions() {
-		living[session] = true
+		living[session.ID()] = true
 	}
 	return living
 }

@@ -40,50 +40,31 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 		return fmt.Errorf("stdio: %w", err)
 	}
 	s.log.Info("serving stdio", zap.String("version", s.opt.Version))
+	done := s.watchRest(transportStdio)
+	defer done()
 	ended := make(chan error, 1)
 	go func() { ended <- session.Wait() }()
 
+	over := false
 	select {
 	case err = <-ended:
-	case <-conn.stopped: // the input ended
-		err = s.drainStdio(conn, ended)
+		over = true
+	case <-conn.stopped: // the input ended, or the output broke
 	case <-ctx.Done():
-		s.log.Info("stopping", zap.String("transport", transportStdio))
-		conn.stop(nil)
+	}
+	s.log.Info("stopping", zap.String("transport", transportStdio))
+	conn.stop(nil)
+	if !over {
 		err = s.drainStdio(conn, ended)
 	}
 	_ = conn.Close()
 	if c, ok := in.(io.Closer); ok {
 		_ = c.Close()
 	}
+	err = errors.Join(err, s.finishCalls()) //nolint:contextcheck // has bounds of its own
 	s.end()
-	s.recordRest(transportStdio)
 	s.log.Info("stopped", zap.String("transport", transportStdio))
 	return errors.Join(err, conn.fault())
-}
-
-// drainStdio waits for the session to end after the input did.
-func (s *Server) drainStdio(conn *stdioConn, ended <-chan error) error {
-	s.draining.Store(true)
-	s.endStream()
-	for _, step := range []struct {
-		within time.Duration
-		then   func()
-	}{
-		{s.opt.DrainTimeout, s.endCalls},
-		{forcedGrace, func() { _ = conn.Close() }},
-		{forcedGrace, func() {}},
-	} {
-		timer := time.NewTimer(step.within)
-		select {
-		case err := <-ended:
-			timer.Stop()
-			return err
-		case <-timer.C:
-			step.then()
-		}
-	}
-	return errors.New("stdio: what was under way did not end in time and was cut off")
 }
 
 // stdioConn is the SDK's transport and connection over stdin and stdout, with
@@ -135,13 +116,17 @@ func (c *stdioConn) Read(ctx context.Context) (jsonrpc.Message, error) {
 func (c *stdioConn) Write(_ context.Context, msg jsonrpc.Message) error {
 	resp, isResponse := msg.(*jsonrpc.Response)
 	if isResponse {
-		if resp.Error != nil {
+		cancelled := errors.Is(resp.Error, context.Canceled)
+		if resp.Error != nil && !cancelled {
 			resp.Error = c.s.cleanError(c.callerOf(resp.ID), resp.Error)
 		}
 		// The id is free before the answer can be read, since a client may
 		// use it again at once.
 		c.answered(resp.ID)
 		defer c.sent()
+		if cancelled { // who cancels a request wants no answer
+			return nil
+		}
 	}
 	line, err := jsonrpc.EncodeMessage(msg)
 	if err != nil {
@@ -154,100 +139,10 @@ func (c *stdioConn) writeLine(line []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	_, err := c.out.Write(append(line, '\n'))
-	if err != nil {
-		c.broke(fmt.Errorf("stdio: writing: %w", err))
+	if err != nil { // nobody is there any more; calls under way end as at the end of input
+		c.stop(fmt.Errorf("stdio: writing: %w", err))
 	}
 	return err
-}
-
-// Close ends Read. It may be called more than once.
-func (c *stdioConn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !isClosed(c.closed) {
-		close(c.closed)
-	}
-	return nil
-}
-
-// stop takes no more input.
-func (c *stdioConn) stop(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil {
-		c.err = err
-	}
-	if !isClosed(c.stopped) {
-		close(c.stopped)
-	}
-	c.settle()
-}
-
-// settle tells that all is answered, if that is so. The lock is held.
-func (c *stdioConn) settle() {
-	if isClosed(c.stopped) && len(c.pending) == 0 && c.sending == 0 && !isClosed(c.drained) {
-		close(c.drained)
-	}
-}
-
-func (c *stdioConn) broke(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil {
-		c.err = err
-	}
-}
-
-func (c *stdioConn) fault() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
-
-// maxPending bounds the requests under way: more than there is room for calls,
-// so that those beyond are told that the server is busy, but no more than a
-// client can pile up that writes and does not read.
-const maxPending = 1024
-
-// began notes a call, unless its id is in use (which of the two an answer
-// belongs to, nobody could tell) or too much is under way.
-func (c *stdioConn) began(id jsonrpc.ID, from *caller) *FrameError {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, used := c.pending[id]; used {
-		return &FrameError{codeInvalidRequest, "the id is that of a request under way"}
-	}
-	if len(c.pending) >= maxPending {
-		return &FrameError{codeInvalidRequest, "too many requests are under way"}
-	}
-	c.pending[id] = from
-	return nil
-}
-
-// answered frees the id of a call whose answer is ready; sent is to follow.
-func (c *stdioConn) answered(id jsonrpc.ID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.pending, id)
-	c.sending++
-}
-
-// sent notes that the answer is written, or that there is none.
-func (c *stdioConn) sent() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sending--
-	c.settle()
-}
-
-// callerOf is the caller of a request under way.
-func (c *stdioConn) callerOf(id jsonrpc.ID) *caller {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if from := c.pending[id]; from != nil {
-		return from
-	}
-	return &caller{transport: transportStdio, requestID: tools.NewRequestID()}
 }
 
 // pump reads lines until the input ends or no more is wanted. It is the one
@@ -301,7 +196,7 @@ func (c *stdioConn) take(line []byte) bool {
 		c.refuse(frame.ID, &FrameError{codeParse, "the message could not be read"})
 		return true
 	}
-	from := &caller{launch: c.launch, transport: transportStdio, requestID: tools.NewRequestID()}
+	from := c.newCaller()
 	req.Extra = &mcp.RequestExtra{TokenInfo: &sdkauth.TokenInfo{Extra: map[string]any{callerKey: from}}}
 	if frame.IsCall() {
 		if refusal := c.began(req.ID, from); refusal != nil {
@@ -322,22 +217,17 @@ func (c *stdioConn) take(line []byte) bool {
 	return false
 }
 
+func (c *stdioConn) newCaller() *caller {
+	return &caller{launch: c.launch, transport: transportStdio, requestID: tools.NewRequestID()}
+}
+
 // refuse answers a line that never reaches the SDK, and records it.
 func (c *stdioConn) refuse(rawID []byte, refusal *FrameError) {
-	from := &caller{transport: transportStdio, requestID: tools.NewRequestID()}
+	from := c.newCaller()
 	told := c.s.reject(from, nil, refusal.fault())
 	code := int64(refusal.Code)
 	if told.Kind == fault.Internal || told.Kind == fault.Unavailable { // the record failed
 		code = codeInternal
 	}
 	_ = c.writeLine(errorReply(rawID, rpcError(code, told, from.requestID)))
-}
-
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
 }

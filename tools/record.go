@@ -167,6 +167,7 @@ func cause(f *fault.Error) zap.Field {
 // in a broken frame, for a tool that does not exist.
 type Rejection struct {
 	Principal *auth.Principal // nil before authentication
+	Tool      string          // canonical name; empty where no tool was named, or none that there is
 	Transport string
 	Remote    string
 	RequestID string
@@ -181,6 +182,7 @@ func (r *Runner) Reject(rej Rejection) *fault.Error {
 	rec := audit.Record{
 		Kind:      audit.Reject,
 		RequestID: rej.RequestID,
+		Tool:      rej.Tool,
 		Transport: rej.Transport,
 		Remote:    rej.Remote,
 		Outcome:   string(f.Kind),
