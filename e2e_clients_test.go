@@ -32,11 +32,7 @@ func node(t testing.TB) string {
 	path, err := filepath.Abs(filepath.Join(clients, "node_modules", "node", "bin", "node"))
 	require.NoError(t, err)
 	if _, err := os.Stat(path); err != nil {
-		const missing = "the MCP clients are not installed: run `make clients` (needs npm: apt-get install nodejs npm)"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
+		devstacktest.Cannot(t, "the MCP clients are not installed: run `make clients` (needs npm: apt-get install nodejs npm)")
 	}
 	return path
 }

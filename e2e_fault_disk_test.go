@@ -20,7 +20,7 @@ import (
 func startOnSmallDisk(t *testing.T, env []string) (p *process, state string) {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
-		t.Skipf("this machine does not let its users mount a small disk: %v %s", err, out)
+		devstacktest.Cannot(t, "this machine does not let its users mount a small disk: %v %s", err, out)
 	}
 	own := setting(env, "STATE_DIR")
 	p = &process{env: env, done: make(chan struct{})}

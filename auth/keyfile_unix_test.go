@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/auth"
+	"vault-mcp/devstack/devstacktest"
 )
 
 // What root changes stays readable for the server, which is another user.
 func TestKeyFileKeepsItsOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		devstacktest.Cannot(t, "only root can give files away")
 	}
 	f, path := keyFile(t)
 	owner := func(name string) uint32 {
@@ -39,7 +40,7 @@ func TestKeyFileKeepsItsOwner(t *testing.T) {
 // could not open.
 func TestKeyFileOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can become another user")
+		devstacktest.Cannot(t, "only root can become another user")
 	}
 	_, path := keyFile(t)
 	dir := filepath.Dir(path)

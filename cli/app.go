@@ -134,10 +134,15 @@ func (a *app) watched(name string, check func(context.Context) error) func(conte
 // run serves until the first signal, and closes what open made.
 func (a *app) run(serve func(ctx context.Context) error) error {
 	err := runUntilSignal(serve)
-	if err != nil {
+	var wrongUse usageError
+	if err != nil && !errors.As(err, &wrongUse) {
 		a.log.Error("ended", zap.Error(err))
+		err = toldError{err}
 	}
-	return errors.Join(err, a.Close())
+	if closing := a.Close(); closing != nil {
+		return closing
+	}
+	return err
 }
 
 // Close ends what open made, last first.

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"vault-mcp/config"
+	"vault-mcp/tools"
 )
 
 func configCommand(o *options) *cobra.Command {
@@ -24,11 +26,8 @@ func configCheck(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := openVault(cfg); err != nil {
-				return usageError{err}
-			}
-			if _, err := openAuth(cfg); err != nil {
-				return usageError{err}
+			if err := usable(cfg); err != nil {
+				return err
 			}
 			for _, warning := range cfg.Warnings() {
 				_, _ = fmt.Fprintln(o.err, "warning:", warning)
@@ -37,6 +36,21 @@ func configCheck(o *options) *cobra.Command {
 			return err
 		},
 	}
+}
+
+// usable makes, as far as that needs no network and leaves nothing behind, what
+// the settings describe, and says all that is wrong with it.
+func usable(cfg *config.Config) error {
+	_, tooling := tools.NewCatalog().Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude)
+	client, vault := openVault(cfg)
+	if vault == nil {
+		client.Close()
+	}
+	_, callers := openAuth(cfg)
+	if err := errors.Join(tooling, vault, callers); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 func configShow(o *options) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,10 +58,15 @@ func (o *options) say(line string) { _, _ = fmt.Fprintln(o.err, line) }
 
 // dev runs everything until ctx ends, or Vault does.
 func (o *options) dev(ctx context.Context, vaultOnly bool) error {
-	for _, name := range []string{"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_TLS_SERVER_NAME"} {
+	elsewhere := []string{"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_TLS_SERVER_NAME"}
+	o.env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains(elsewhere, strings.TrimSuffix(name, "_FILE")) || name == "API_KEYS_JSON_FILE"
+	})
+	for _, name := range elsewhere { // of a configuration file
 		o.set[name] = ""
 	}
-	o.set["VAULT_ADDR"], o.set["KV_MOUNT"] = "http://127.0.0.1", "secret"
+	o.set["VAULT_ADDR"], o.set["KV_MOUNT"], o.set["AUTH_API_KEY_ENABLED"] = "http://127.0.0.1", "secret", "true"
 	cfg, err := o.load()
 	if err != nil {
 		return err
@@ -152,15 +158,7 @@ func devPolicy(cfg *config.Config) string {
 	}
 	for _, t := range tools.NewCatalog().Tools() {
 		for _, need := range t.Needs {
-			path := need.Template().Render(func(h vaultx.Hole) string {
-				switch h.Name {
-				case "kv":
-					return cfg.Vault.KVMount
-				case "prefix":
-					return cfg.Auth.DefaultPrefix
-				}
-				return "*"
-			})
+			path := needPath(cfg, need, cfg.Auth.DefaultPrefix, "*")
 			rules[path] = append(rules[path], need.Capabilities...)
 		}
 	}

@@ -108,6 +108,10 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("settings", stateBroken, err.Error(), "correct them; vault-mcp config env lists all settings")
 		return
 	}
+	if _, err := tools.NewCatalog().Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude); err != nil {
+		d.found("settings", stateBroken, err.Error(), "vault-mcp tools lists all names")
+		return
+	}
 	d.found("settings", stateOK, "usable", "")
 	for _, warning := range cfg.Warnings() {
 		d.found("settings", stateWarning, warning, "")
@@ -222,17 +226,14 @@ func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vault
 		path             string
 	}
 	var list []asked
-	for _, t := range tools.NewCatalog().Tools() {
+	catalog := tools.NewCatalog()
+	off, _ := catalog.Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude) // what is wrong with them was told before
+	for _, t := range catalog.Tools() {
+		if off[t] != nil {
+			continue
+		}
 		for _, need := range t.Needs {
-			path := need.Template().Render(func(h vaultx.Hole) string {
-				switch h.Name {
-				case "kv":
-					return cfg.Vault.KVMount
-				case "prefix":
-					return cfg.Auth.DefaultPrefix + "/doctor"
-				}
-				return "doctor"
-			})
+			path := needPath(cfg, need, cfg.Auth.DefaultPrefix+"/doctor", "doctor")
 			for _, capability := range need.Capabilities {
 				list = append(list, asked{t.Name, capability, path})
 			}
@@ -258,5 +259,5 @@ func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vault
 		d.found("policies", stateBroken, strings.Join(missing, "; "), "extend the policy of the server's token")
 		return
 	}
-	d.found("policies", stateOK, "the token may do what every tool needs", "")
+	d.found("policies", stateOK, "the token may do what every tool that is on needs", "")
 }

@@ -69,6 +69,9 @@ func (a *app) serveHTTP(ctx context.Context, ready func(url string)) error {
 		return fmt.Errorf("HOST and PORT: %w", err)
 	}
 	url := "http://" + ln.Addr().String()
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() { // an address for which no Host is right
+		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
 	a.log.Info("listening", zap.String("url", url))
 	ready(url)
 	return a.server.ListenAndServe(ctx, ln)

@@ -33,7 +33,11 @@ type options struct {
 	out, err io.Writer
 	config   string            // --config
 	set      map[string]string // settings given as flags, by their environment name
+	env      []string          // "NAME=value"; nil: the environment of the process
 }
+
+// toldError is an error that stands in the log, on standard error, already.
+type toldError struct{ error }
 
 // usageError is a mistake in how the program was called or configured.
 type usageError struct{ error }
@@ -63,9 +67,12 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	group(root)
 	err := root.Execute()
 	var wrongUse usageError
+	var told toldError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &told):
+		return exitFailure
 	case errors.As(err, &wrongUse):
 		_, _ = fmt.Fprintln(errOut, "vault-mcp:", err)
 		return exitUsage
@@ -81,13 +88,27 @@ func badFlag(err error) error {
 	var number *strconv.NumError
 	switch {
 	case !errors.As(err, &invalid):
-		return usageError{err}
+		return unknownFlag(err)
 	case errors.As(err, &number) && invalid.GetFlag().Value.Type() == "bool":
 		return usage("--%s: want true or false", invalid.GetFlag().Name)
 	case errors.As(err, &number):
 		return usage("--%s: want a whole number", invalid.GetFlag().Name)
 	}
 	return usage("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
+}
+
+// unknownFlag is what is wrong with a flag's name, which is repeated where it
+// looks like one.
+func unknownFlag(err error) error {
+	var absent *pflag.NotExistError
+	var valueless *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &valueless):
+		return usage("--%s wants a value", valueless.GetFlag().Name)
+	case errors.As(err, &absent) && absent.GetSpecifiedShortnames() == "" && strings.Trim(absent.GetSpecifiedName(), "abcdefghijklmnopqrstuvwxyz-") == "":
+		return usage("there is no flag --%s; --help lists them", absent.GetSpecifiedName())
+	}
+	return usage("there is no such flag; --help lists them")
 }
 
 // group makes a command that only holds others. Alone it shows its help; a word
@@ -137,7 +158,7 @@ func (o *options) switchSetting(flags *pflag.FlagSet, flag, name, help string) {
 
 // load reads the settings from all sources.
 func (o *options) load() (*config.Config, error) {
-	cfg, err := config.Load(config.Options{File: o.config, Flags: o.set})
+	cfg, err := config.Load(config.Options{File: o.config, Env: o.env, Flags: o.set})
 	if err != nil {
 		return nil, usageError{fmt.Errorf("the configuration is not usable:\n%w", err)}
 	}

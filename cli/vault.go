@@ -2,6 +2,7 @@ package cli
 
 import (
 	"vault-mcp/config"
+	"vault-mcp/tools"
 	"vault-mcp/vaultx"
 )
 
@@ -15,5 +16,19 @@ func openVault(cfg *config.Config) (*vaultx.Client, error) {
 		TLSServerName: cfg.Vault.TLSServerName, SkipVerify: cfg.Vault.SkipVerify,
 		MaxConcurrent: cfg.Vault.MaxConcurrent,
 		Mounts:        vaultx.Mounts{KV: cfg.Vault.KVMount},
+	})
+}
+
+// needPath is where a need is, with the mounts of configuration, a prefix, and
+// one word for whatever arguments fill.
+func needPath(cfg *config.Config, need tools.Need, prefix, word string) string {
+	return need.Template().Render(func(h vaultx.Hole) string {
+		switch h.Name {
+		case "kv":
+			return cfg.Vault.KVMount
+		case "prefix":
+			return prefix
+		}
+		return word
 	})
 }

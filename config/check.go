@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -31,6 +32,7 @@ var checks = map[string]func(value any) error{
 	"host-or-empty": text(func(s string) error { return unlessEmpty(s, isHost) }),
 	"file":          text(func(s string) error { return unlessEmpty(s, isFile) }),
 	"folder":        text(func(s string) error { return unlessEmpty(s, isFolder) }),
+	"absolute":      text(isAbsolute),
 	"subject":       text(isSubject),
 	"header":        text(func(s string) error { return unlessEmpty(s, isHeader) }),
 	"key":           text(func(s string) error { return unlessEmpty(s, isKey) }),
@@ -153,7 +155,7 @@ func isHostPort(s string) error {
 
 func isOrigin(s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != s || isHostPort(u.Host) != nil {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Scheme+"://"+u.Host != s || isHostPort(u.Host) != nil {
 		return errors.New("want origins, each a scheme and a host with or without a port, like https://app.example, and no *")
 	}
 	return nil
@@ -166,6 +168,14 @@ var toolName = sync.OnceValue(func() *regexp.Regexp {
 func isTool(s string) error {
 	if !toolName().MatchString(s) {
 		return errors.New("want names of tools (kv.destroy, kv_destroy) or engines (kv.*)")
+	}
+	return nil
+}
+
+// isAbsolute takes a path that means the same wherever a client launches us.
+func isAbsolute(s string) error {
+	if !filepath.IsAbs(s) {
+		return errors.New("want an absolute path")
 	}
 	return nil
 }

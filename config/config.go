@@ -117,7 +117,7 @@ type HTTP struct {
 
 // State is what the server keeps on disk.
 type State struct {
-	Dir       string      `env:"STATE_DIR" default:"$XDG_STATE_HOME/vault-mcp" help:"Folder of what the server keeps: keys and the audit trail. XDG_STATE_HOME is ~/.local/state unless set."`
+	Dir       string      `env:"STATE_DIR" default:"$XDG_STATE_HOME/vault-mcp" check:"absolute" help:"Folder of what the server keeps: keys and the audit trail. XDG_STATE_HOME is ~/.local/state unless set."`
 	AuditFile string      `env:"AUDIT_FILE" help:"File of the audit trail. Empty: one file for each process in the folder audit of STATE_DIR."`
 	AuditSync string      `env:"AUDIT_SYNC" default:"interval" enum:"interval|always" help:"When the trail is forced to disk: every second or so, or before each call goes on."`
 	AuditKey  secret.Text `env:"AUDIT_HMAC_KEY" check:"key" help:"Key of the digests in the audit trail, 64 hexadecimal digits. Made in STATE_DIR if not given; replicas share it."`
@@ -127,7 +127,7 @@ type State struct {
 // Log says what is logged and where.
 type Log struct {
 	Level  string `env:"LOG_LEVEL" default:"info" enum:"debug|info|warn|error" help:"Least level that is logged."`
-	Dir    string `env:"LOG_DIR" help:"Folder for rotating log files, besides standard error. Empty: no files."`
+	Dir    string `env:"LOG_DIR" help:"Folder for rotating log files, one for each process, besides standard error. Empty: no files."`
 	Format string `env:"LOG_FORMAT" default:"json" enum:"json|console" help:"Form of a log line."`
 }
 

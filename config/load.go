@@ -72,6 +72,7 @@ func Load(o Options) (*Config, error) {
 		l.add(l.fileLayer(path))
 	}
 	l.add(l.envLayer(env))
+	l.warnings = append(l.warnings, ignored(env)...)
 	l.add(l.flagLayer(o.Flags))
 
 	c := &Config{}

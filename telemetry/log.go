@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/DeRuina/timberjack"
 	"go.uber.org/zap"
@@ -21,6 +22,7 @@ const (
 	logMegabytes = 50
 	logBackups   = 10
 	logMode      = 0o600
+	logAge       = 30 * 24 * time.Hour // after which nobody's file is kept
 )
 
 // LogOptions say what is logged and where.
@@ -28,7 +30,7 @@ type LogOptions struct {
 	Level  string    // debug, info, warn or error
 	Format string    // json or console
 	Dir    string    // folder for rotating files; empty: none
-	Name   string    // of the file in Dir, without .log
+	Name   string    // of the file in Dir, before the process's id and .log
 	Stderr io.Writer // where lines go in any case
 }
 
@@ -65,14 +67,15 @@ func NewLogger(o LogOptions) (*zap.Logger, func() error, error) {
 	return zap.New(core, zap.ErrorOutput(stderr)), closeLog, nil
 }
 
-// openLogFile opens a file that several processes may share: lines are
-// appended whole, and each process rotates by its own count.
+// openLogFile opens a file of this process alone, since the library overwrites
+// what another has written; those of processes of long ago are taken away.
 func openLogFile(dir, name string) (*timberjack.Logger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("LOG_DIR: %w", err)
 	}
+	forget(filepath.Join(dir, name+"-*.log*"))
 	file := &timberjack.Logger{
-		Filename: filepath.Join(dir, name+".log"),
+		Filename: filepath.Join(dir, fmt.Sprintf("%s-%d.log", name, os.Getpid())),
 		MaxSize:  logMegabytes, MaxBackups: logBackups, FileMode: logMode,
 	}
 	// The library opens on the first write; a folder that cannot be written is
@@ -81,4 +84,15 @@ func openLogFile(dir, name string) (*timberjack.Logger, error) {
 		return nil, fmt.Errorf("LOG_DIR: %w", err)
 	}
 	return file, nil
+}
+
+// forget removes log files that nothing was written to for long. One that
+// cannot be removed stays.
+func forget(pattern string) {
+	old, _ := filepath.Glob(pattern)
+	for _, name := range old {
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > logAge {
+			_ = os.Remove(name)
+		}
+	}
 }

@@ -3,10 +3,13 @@ package telemetry_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -24,7 +27,7 @@ func TestLinesGoToStderrAndToAPrivateFile(t *testing.T) {
 	log.Info("call", zap.String("tool", "kv.read"), zap.Any("token", secret.NewText("hvs.CANARY")), zap.Reflect("again", struct{ T secret.Text }{secret.NewText("hvs.CANARY")}))
 	require.NoError(t, closeLog())
 
-	path := filepath.Join(dir, "x.log")
+	path := filepath.Join(dir, fmt.Sprintf("x-%d.log", os.Getpid()))
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
@@ -37,6 +40,21 @@ func TestLinesGoToStderrAndToAPrivateFile(t *testing.T) {
 	require.NoError(t, json.Unmarshal(file, &line))
 	require.Equal(t, "call", line["msg"])
 	require.Equal(t, "kv.read", line["tool"])
+}
+
+func TestOldFilesOfOtherProcessesGo(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{"x-1.log": 31 * 24 * time.Hour, "x-2.log": time.Hour, "y-1.log": 999 * time.Hour} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
+	}
+	_, closeLog, err := telemetry.NewLogger(telemetry.LogOptions{Level: "info", Dir: dir, Name: "x", Stderr: io.Discard})
+	require.NoError(t, err)
+	require.NoError(t, closeLog())
+	require.NoFileExists(t, filepath.Join(dir, "x-1.log"))
+	require.FileExists(t, filepath.Join(dir, "x-2.log"))
+	require.FileExists(t, filepath.Join(dir, "y-1.log"), "not ours")
 }
 
 func TestConsoleFormat(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"vault-mcp/fault"
 )
 
 // Catalog is the set of tools of a server.
@@ -67,6 +69,29 @@ func (c *Catalog) Match(entry string) []*Tool {
 		}
 	}
 	return of
+}
+
+// Off says which tools configuration switches off, and what their callers are
+// told. An entry of exclude that means no tool is an error.
+func (c *Catalog) Off(readOnly bool, exclude []string) (map[*Tool]*fault.Error, error) {
+	off := make(map[*Tool]*fault.Error)
+	if readOnly {
+		for _, t := range c.tools {
+			if t.Effect != Reads {
+				off[t] = fault.New(fault.Forbidden, "this server is read-only")
+			}
+		}
+	}
+	for i, entry := range exclude {
+		matched := c.Match(entry)
+		if len(matched) == 0 {
+			return nil, fmt.Errorf("TOOLS_EXCLUDE: entry %d names no tool and no engine", i+1)
+		}
+		for _, t := range matched {
+			off[t] = fault.New(fault.Forbidden, "this tool is switched off on this server")
+		}
+	}
+	return off, nil
 }
 
 // Names lists the dotted names of tools.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -50,7 +49,7 @@ type Runner struct {
 	limiter *auth.Limiter
 	log     *zap.Logger
 	opt     Options
-	off     map[*Tool]bool
+	off     map[*Tool]*fault.Error // what its callers are told
 }
 
 // NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
@@ -69,17 +68,11 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	r := &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: make(map[*Tool]bool)}
-	for i, entry := range opt.Exclude {
-		matched := c.Match(entry)
-		if len(matched) == 0 {
-			return nil, fmt.Errorf("TOOLS_EXCLUDE: entry %d names no tool and no engine", i+1)
-		}
-		for _, t := range matched {
-			r.off[t] = true
-		}
+	off, err := c.Off(opt.ReadOnly, opt.Exclude)
+	if err != nil {
+		return nil, err
 	}
-	return r, nil
+	return &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: off}, nil
 }
 
 // NewRequestID makes the id under which a call is known everywhere.
@@ -241,12 +234,10 @@ func (r *run) undelivered(err error) error {
 
 // permit says whether a principal may call a tool at all.
 func (r *Runner) permit(t *Tool, p *auth.Principal) error {
-	switch {
-	case r.off[t]:
-		return fault.New(fault.Forbidden, "this tool is switched off on this server")
-	case r.opt.ReadOnly && t.Effect != Reads:
-		return fault.New(fault.Forbidden, "this server is read-only")
-	case t.Scope != "" && !p.Scopes.Allow(t.Engine, t.Scope):
+	if off := r.off[t]; off != nil {
+		return off
+	}
+	if t.Scope != "" && !p.Scopes.Allow(t.Engine, t.Scope) {
 		return fault.Newf(fault.Forbidden, "this needs the scope %s or %s:%s", t.Scope, t.Engine, t.Scope).
 			With("scope", string(t.Scope))
 	}

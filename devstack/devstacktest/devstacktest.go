@@ -115,3 +115,13 @@ func start(ctx context.Context, opt Options) (*devstack.Vault, error) {
 
 // say reports at once, where a test's own log would show only at its end.
 func say(line string) { fmt.Fprintln(os.Stderr, "devstack:", line) }
+
+// Cannot ends a test that this machine cannot run: with a failure where CI is
+// set, which must run them all, else skipped with the reason.
+func Cannot(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
