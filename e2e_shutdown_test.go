@@ -250,3 +250,28 @@ func refusesConnections(url string) bool {
 	}
 	return err != nil
 }
+
+// A call may take longer than servers are commonly given to end: its outcome is
+// awaited all the same.
+func TestDrainIsAsLongAsACall(t *testing.T) {
+	v := devstacktest.Fresh(t, devstacktest.Options{})
+	h := holdAnswers(t, v.Addr)
+	env := settings(t, v, "VAULT_ADDR="+h.URL, "CALL_TIMEOUT=60s")
+	p := startHTTP(t, env)
+	done := make(chan string, 1)
+	go func() {
+		_, body := postRaw(t, p.url+"/mcp/rpc", devKey, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"kv.write","arguments":{"path":"long","data":{"k":"v"}}}}`, nil) //nolint:testifylint // a failure shows as no answer
+		done <- body
+	}()
+	h.awaitRequest(t)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-p.done:
+		t.Fatal("it did not wait for the call")
+	case <-time.After(11 * time.Second): // longer than the shortest drain
+	}
+	close(h.let)
+	require.Contains(t, <-done, `"structuredContent":{"version":1`)
+	require.Zero(t, p.exit(t))
+	require.Equal(t, map[string]string{"long": "ok"}, outcomes(t, readTrail(env), 1))
+}
