@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"vault-mcp/secret"
 )
 
 // chainFiles are a chain and the numbers of its earlier files, in order.
@@ -128,7 +130,7 @@ func openPart(path string, part uint64) (*os.File, error) {
 
 // openFile opens a regular file for reading.
 func openFile(path string) (*os.File, error) {
-	f, err := openRead(path)
+	f, err := secret.Open(path)
 	if err != nil {
 		return nil, err
 	}

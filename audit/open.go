@@ -81,7 +81,7 @@ func openHeadFile(path string, k keys) (*headFile, error) {
 
 func patiently(path string, f *os.File) error {
 	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 50) {
-		switch got, err := lock(f); {
+		switch got, err := secret.TryLock(f, false); {
 		case err != nil:
 			return fmt.Errorf("audit: locking %s: %w", f.Name(), err)
 		case got:
@@ -99,10 +99,10 @@ func regular(f *os.File) (os.FileInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("audit: %s is not a regular file", f.Name())
+	if err := secret.Private(info); err != nil {
+		return nil, fmt.Errorf("audit: %s: %w", f.Name(), err)
 	}
-	return info, private(f.Name(), info)
+	return info, nil
 }
 
 // resume finds the place where the chain ended, makes the files whole, and
@@ -148,7 +148,7 @@ func (t *Trail) resume() error {
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if err := errors.Join(t.force(t.f), syncDir(t.path)); err != nil {
+	if err := errors.Join(t.force(t.f), secret.SyncFolder(filepath.Dir(t.path))); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	t.synced = t.at.seq
@@ -208,7 +208,7 @@ func (t *Trail) settle(m mark) error {
 // to its end. It returns where the last whole record ends, and how many bytes
 // of a partial line stand behind it.
 func (t *Trail) follow(name string, off int64) (size, torn int64, err error) {
-	f, err := openRead(name)
+	f, err := secret.Open(name)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"vault-mcp/secret"
 )
 
 // VerifyOptions say with what a trail is verified, and what may be missing.
@@ -156,7 +158,7 @@ func headOf(path string, key *macer) (m mark, writing bool, err error) {
 		return m, false, err
 	}
 	defer func() { _ = f.Close() }()
-	free, err := lockShared(f)
+	free, err := secret.TryLock(f, true) // the writer has the one lock
 	if err != nil {
 		return m, false, fmt.Errorf("its lock cannot be read: %w", err)
 	}

@@ -15,21 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
-
-// openKeys opens the file for reading; it does not wait for the other end of a
-// FIFO.
-func openKeys(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-}
-
-// private refuses a file that somebody else can read or write.
-func private(info fs.FileInfo) error {
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
-		return fault.Newf(fault.Invalid, "the key file is open to others (mode %04o); want 0600", perm)
-	}
-	return nil
-}
 
 // replaceFile puts a new file of mode 0600 in the place of path, as a whole and
 // so that it lasts through a power failure: a key that was revoked stays so.
@@ -49,11 +36,7 @@ func replaceFile(path string, data []byte) (err error) {
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return secret.SyncFolder(dir)
 }
 
 // owner is whose a file is to be that stands at path: the user of the one that
@@ -121,20 +104,4 @@ func openLock(path string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-// tryLock takes the lock, without waiting. It ends when the file is closed, or
-// with the process.
-func tryLock(f *os.File) (bool, error) {
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return true, nil
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return false, nil
-		case !errors.Is(err, unix.EINTR):
-			return false, fmt.Errorf("flock: %w", err)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 // lockSuffix makes the name of a file's lock of the file's.
@@ -19,7 +20,7 @@ func acquire(path string, wait time.Duration) (release func() error, err error) 
 	}
 	pause, end := time.Millisecond, time.Now().Add(wait)
 	for {
-		ok, err := tryLock(file)
+		ok, err := secret.TryLock(file, false)
 		switch {
 		case ok:
 			return file.Close, nil

@@ -3,7 +3,6 @@ package auth
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 
@@ -66,30 +65,15 @@ func (f *KeyFile) target() (string, error) {
 
 // read reads and checks the file. No file is an empty document and no info.
 func (f *KeyFile) read() (*keyDocument, fs.FileInfo, error) {
-	file, err := openKeys(f.path)
+	data, info, err := secret.ReadPrivate(f.path, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &keyDocument{Version: keyVersion}, nil, nil
 	}
+	if fromSystem := new(fs.PathError); errors.As(err, &fromSystem) {
+		return nil, nil, err
+	}
 	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fault.New(fault.Invalid, "the key file is not a regular file")
-	}
-	if err := private(info); err != nil {
-		return nil, nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(data) > maxKeyFile {
-		return nil, nil, fault.Newf(fault.Invalid, "the key file has over %d bytes", maxKeyFile)
+		return nil, nil, fault.New(fault.Invalid, "the key file: "+err.Error())
 	}
 	doc := &keyDocument{}
 	if err := decodeStrict(data, doc); err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -46,7 +45,7 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	if err := syncFolder(filepath.Dir(path)); err != nil { // what is sealed with it lasts, so must it
+	if err := SyncFolder(filepath.Dir(path)); err != nil { // what is sealed with it lasts, so must it
 		return nil, err
 	}
 	return LoadKey(path)
@@ -64,29 +63,13 @@ func ParseKey(t Text) ([]byte, error) {
 // LoadKey returns the key kept in a file, as LoadOrCreateKey does, but makes
 // none.
 func LoadKey(path string) ([]byte, error) {
-	f, err := openKey(path)
-	if err != nil {
+	text, _, err := ReadPrivate(path, 2*KeySize+2) // and a line end
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	if perm := info.Mode().Perm(); !private(perm) {
-		return nil, fmt.Errorf("%s is open to others (mode %04o); want 0600", path, perm)
-	}
-	const most = 2*KeySize + 2 // and a line end
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	key, err := ParseKey(NewText(string(text)))
-	if err == nil && len(text) > most {
-		err = errors.New("there is more behind it")
+	var key []byte
+	if err == nil {
+		key, err = ParseKey(NewText(string(text)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s does not hold a key: %w", path, err)

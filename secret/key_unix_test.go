@@ -18,6 +18,6 @@ func TestKeyThatIsAFIFO(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
 	for _, load := range []func(string) ([]byte, error){secret.LoadKey, secret.LoadOrCreateKey} {
 		_, err := load(path)
-		require.ErrorContains(t, err, "is not a file")
+		require.ErrorContains(t, err, "is not a regular file")
 	}
 }

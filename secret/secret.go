@@ -6,6 +6,9 @@
 // results, by what sends tokens and data to Vault, by the commands that show a
 // key or token they have just made; and where a value must be looked at: by the
 // checks of credentials, keys, settings and written data.
+//
+// The package also reads and makes the files in which secrets are kept, and
+// their folders and locks, in one way for all.
 package secret
 
 import (

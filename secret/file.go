@@ -1,0 +1,63 @@
+package secret
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// MakeFolder makes a folder that only we can enter (mode 0700), with those above
+// it that are missing, unless it is there. What was made lasts through a power
+// failure: a file that was forced to the disk is lost if its folder's name is.
+func MakeFolder(path string) error {
+	above := []string{} // folders that get a new name in them
+	for dir := filepath.Clean(path); ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(dir)
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			break // MkdirAll says what is wrong, if anything is
+		}
+		above = append(above, filepath.Dir(dir))
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		if err := SyncFolder(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Private refuses what is not a regular file that nobody else can read or write.
+func Private(info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	return private(info)
+}
+
+// ReadPrivate reads a file of at most that many bytes that nobody else can read
+// or write. The error says what is wrong with it, not which file it is.
+func ReadPrivate(path string, most int64) ([]byte, fs.FileInfo, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err == nil {
+		err = Private(info)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("it has over %d bytes", most)
+	}
+	return data, info, err
+}
