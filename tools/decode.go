@@ -17,14 +17,10 @@ import (
 // maxArguments bounds the arguments of one call, in bytes.
 const maxArguments = 2 << 20
 
-// checked is implemented by inputs that have a rule which a schema cannot say.
-// It is asked before anything is recorded as attempted.
-type checked interface{ check() error }
-
 // decode turns raw arguments into the tool's input type: strict JSON (no
 // duplicate or unknown member, nothing after the object, valid UTF-8), then
-// each argument against its part of the schema, then the Go type and the
-// input's own rule. Absent arguments (no bytes, or null in place of the object)
+// each argument against its part of the schema, then the Go type, whose own
+// decoding may refuse what a schema cannot say. Absent arguments (no bytes, or null in place of the object)
 // are an empty object.
 //
 // A null in place of an optional argument is refused, as the schema says: it
@@ -48,13 +44,7 @@ func (in *inputType) decode(raw json.RawMessage) (any, []jsontext.Value, error) 
 			return nil, values, err
 		}
 	}
-	decoded := input.Interface()
-	if c, ok := decoded.(checked); ok {
-		if err := c.check(); err != nil {
-			return nil, values, err
-		}
-	}
-	return decoded, values, nil
+	return input.Interface(), values, nil
 }
 
 // split divides an object into the tool's arguments, which alias raw, refusing
@@ -170,7 +160,10 @@ func (a *argument) decode(value jsontext.Value, input reflect.Value) error {
 		value = text
 	}
 	field := input.FieldByIndex(a.index).Addr().Interface()
-	if jsonv2.Unmarshal(value, field, jsonv2.RejectUnknownMembers(true)) != nil {
+	if err := jsonv2.Unmarshal(value, field, jsonv2.RejectUnknownMembers(true)); err != nil {
+		if refused := new(fault.Error); errors.As(err, &refused) {
+			return fault.Field(a.pointer, refused.Msg)
+		}
 		return fault.Field(a.pointer, "does not have the type that the tool's schema gives")
 	}
 	return nil

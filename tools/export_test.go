@@ -1,6 +1,13 @@
 package tools
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"vault-mcp/vaultx"
+)
 
 // NewCatalogOf is a catalogue of a test's own tools.
 func NewCatalogOf(ts ...*Tool) *Catalog { return newCatalog(ts) }
@@ -11,8 +18,16 @@ func (t *Tool) Decode(raw json.RawMessage) (any, error) {
 	return in, err
 }
 
+// EncodeResult is what writes results.
+var EncodeResult = encodeResult
+
 // Encode writes a decoded input back.
-var Encode = encodeResult
+func Encode(in any) (json.RawMessage, error) {
+	return jsonv2.Marshal(in, jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
+		jsonv2.MarshalToFunc(func(e *jsontext.Encoder, d vaultx.KVData) error { return e.WriteValue(d.Value().Reveal()) }),
+		revealed,
+	)))
+}
 
 // MakeRules does at once what the first calls would: it panics on a schema that
 // cannot be checked.

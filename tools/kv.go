@@ -49,14 +49,14 @@ type kvVersionMetadata struct {
 
 type kvWriteIn struct {
 	kvPath
-	Data secret.JSON `json:"data" doc:"The whole secret: a JSON object of keys and values. It replaces the current version; a number that Vault could not keep exactly is refused, so send large numbers as strings."`
-	CAS  *int        `json:"cas,omitzero" jsonschema:"minimum=0,maximum=2147483647" doc:"Check-and-set: write only if the current version has this number; 0 writes only if there is none. A mismatch is a conflict."`
+	Data vaultx.KVData `json:"data" doc:"The whole secret: a JSON object of keys and values. It replaces the current version; a number that Vault could not keep exactly is refused, so send large numbers as strings."`
+	CAS  *int          `json:"cas,omitzero" jsonschema:"minimum=0,maximum=2147483647" doc:"Check-and-set: write only if the current version has this number; 0 writes only if there is none. A mismatch is a conflict."`
 }
 
 type kvPatchIn struct {
 	kvPath
-	Data secret.JSON `json:"data" doc:"A JSON merge patch (RFC 7396): given keys are set, keys with null are removed, others stay."`
-	CAS  *int        `json:"cas,omitzero" jsonschema:"minimum=1,maximum=2147483647" doc:"Check-and-set: patch only if the current version has this number. A mismatch is a conflict."`
+	Data vaultx.KVData `json:"data" doc:"A JSON merge patch (RFC 7396): given keys are set, keys with null are removed, others stay."`
+	CAS  *int          `json:"cas,omitzero" jsonschema:"minimum=1,maximum=2147483647" doc:"Check-and-set: patch only if the current version has this number. A mismatch is a conflict."`
 }
 
 type kvWriteOut struct {
@@ -179,12 +179,6 @@ func kvTools() []*Tool {
 		}, kvDestroyVersions),
 	}
 }
-
-// check refuses data that Vault would alter or fail on, before anything is
-// attempted.
-func (in kvWriteIn) check() error { return vaultx.CheckKVData(in.Data.Reveal()) }
-
-func (in kvPatchIn) check() error { return vaultx.CheckKVData(in.Data.Reveal()) }
 
 func kvRead(ctx context.Context, env *Env, in kvReadIn) (kvReadOut, error) {
 	s, err := vaultx.KVRead(ctx, env.Vault, in.Version)

@@ -187,7 +187,7 @@ func TestErrorObject(t *testing.T) {
 func TestResultsAreEncodedInOrder(t *testing.T) {
 	var first string
 	for range 20 {
-		got, err := tools.Encode(map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "f": "6"})
+		got, err := tools.EncodeResult(map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "f": "6"})
 		require.NoError(t, err)
 		if first == "" {
 			first = string(got)

@@ -35,14 +35,16 @@ type Wrap struct {
 }
 
 // reveal is the one encoder that shows secrets: of a result, to its caller.
-var reveal = jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
+var reveal = jsonv2.WithMarshalers(revealed)
+
+var revealed = jsonv2.JoinMarshalers(
 	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, t secret.Text) error {
 		return e.WriteToken(jsontext.String(t.Reveal()))
 	}),
 	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, j secret.JSON) error {
 		return e.WriteValue(j.Reveal())
 	}),
-))
+)
 
 // sorted gives equal results equal texts, and so equal hashes in the trail.
 var sorted = jsonv2.Deterministic(true)

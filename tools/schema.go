@@ -19,6 +19,7 @@ import (
 var (
 	textType = reflect.TypeFor[secret.Text]()
 	jsonType = reflect.TypeFor[secret.JSON]()
+	dataType = reflect.TypeFor[vaultx.KVData]()
 	wrapIn   = reflect.TypeFor[WrapTTL]()
 	wrapOut  = reflect.TypeFor[Wrapped]()
 	wrapPtr  = reflect.TypeFor[*Wrap]()
@@ -75,7 +76,7 @@ func newInputType(tool string, typ reflect.Type) *inputType {
 		mustDeclare(tool, ok, "has a field without a schema: "+name)
 		a := argument{
 			name: name, pointer: "/" + name, doc: field.Tag.Get("doc"), index: field.Index,
-			required: slices.Contains(schema.Required, name), opaque: field.Type == jsonType,
+			required: slices.Contains(schema.Required, name), opaque: field.Type == dataType || field.Type == jsonType,
 			fallback: fallback(tool, field.Type, property.Default),
 		}
 		a.rules = sync.OnceValue(func() *rules {
@@ -204,7 +205,7 @@ func reflectSchema(typ reflect.Type) *jsonschema.Schema {
 			switch t {
 			case textType:
 				return &jsonschema.Schema{Type: "string"}
-			case jsonType:
+			case jsonType, dataType:
 				return &jsonschema.Schema{Type: "object"}
 			}
 			return nil

@@ -62,7 +62,7 @@ func TestEnvironmentHasNoSay(t *testing.T) {
 		_, err := vaultx.KVRead(t.Context(), c.Bind(on(t, "read", kvData, "app"), vaultx.BindOptions{}), 2)
 		require.NoError(t, err)
 	}
-	_, err := vaultx.KVPatch(t.Context(), c.Bind(on(t, "patch", kvData, "app"), vaultx.BindOptions{}), secret.NewJSON([]byte(`{}`)), nil)
+	_, err := vaultx.KVPatch(t.Context(), c.Bind(on(t, "patch", kvData, "app"), vaultx.BindOptions{}), kvValue(t, `{}`), nil)
 	require.NoError(t, err)
 	require.Empty(t, elsewhere.seen)
 	require.Len(t, rec.seen, 4)

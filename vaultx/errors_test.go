@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
-	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
 
@@ -260,7 +259,7 @@ func TestTokenThatHasEnded(t *testing.T) {
 // A write whose answer makes no sense was a write all the same.
 func TestAnswerThatMakesNoSense(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":["x"]}`) })
-	_, err := vaultx.KVWrite(t.Context(), f.write(t), secret.NewJSON([]byte(`{"a":1}`)), nil)
+	_, err := vaultx.KVWrite(t.Context(), f.write(t), kvValue(t, `{"a":1}`), nil)
 	require.Equal(t, "unknown", requireKind(t, fault.Unavailable, err).Details["outcome"])
 	_, err = vaultx.KVRead(t.Context(), f.read(t), 0)
 	require.NotContains(t, requireKind(t, fault.Unavailable, err).Details, "outcome")

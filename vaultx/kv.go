@@ -97,24 +97,21 @@ type KVVersion struct {
 
 // KVWrite writes a new version. With cas it does so only if that is the
 // current version's number, else Conflict.
-func KVWrite(ctx context.Context, b *Bound, data secret.JSON, cas *int) (KVVersion, error) {
+func KVWrite(ctx context.Context, b *Bound, data KVData, cas *int) (KVVersion, error) {
 	return kvPut(ctx, b, data, cas, false)
 }
 
 // KVPatch applies a JSON merge patch (RFC 7396) in Vault. A secret that does
 // not exist, or whose newest version is deleted, is NotFound.
-func KVPatch(ctx context.Context, b *Bound, data secret.JSON, cas *int) (KVVersion, error) {
+func KVPatch(ctx context.Context, b *Bound, data KVData, cas *int) (KVVersion, error) {
 	return kvPut(ctx, b, data, cas, true)
 }
 
-func kvPut(ctx context.Context, b *Bound, data secret.JSON, cas *int, patch bool) (KVVersion, error) {
-	if err := CheckKVData(data.Reveal()); err != nil {
-		return KVVersion{}, err
-	}
+func kvPut(ctx context.Context, b *Bound, data KVData, cas *int, patch bool) (KVVersion, error) {
 	body := struct {
 		Data    secret.JSON    `json:"data"`
 		Options map[string]int `json:"options,omitzero"`
-	}{Data: data}
+	}{Data: data.Value()}
 	if cas != nil {
 		body.Options = map[string]int{"cas": *cas}
 	}

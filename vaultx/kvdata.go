@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 // Vault's own limits on JSON, which it answers with a 500; that on depth is held
@@ -20,11 +21,36 @@ const (
 	maxDataMembers = 10_000
 )
 
-// CheckKVData says whether a value is an object that can be stored in the KV
-// engine unaltered. Vault keeps numbers as float64, so one that a float64 cannot
-// hold exactly is refused rather than altered. Names of members are the caller's
-// and may be secret, so an error counts values instead of naming them.
-func CheckKVData(data jsontext.Value) error {
+// KVData is an object that the KV engine keeps unaltered; NewKVData and decoding
+// make one of nothing else.
+type KVData struct{ json secret.JSON }
+
+// NewKVData takes a value that can be stored unaltered. Vault keeps numbers as
+// float64, so one that a float64 cannot hold exactly is refused rather than
+// altered. Names of members are the caller's and may be secret, so the error,
+// Invalid, counts values instead of naming them.
+func NewKVData(data secret.JSON) (KVData, error) {
+	if err := checkKVData(data.Reveal()); err != nil {
+		return KVData{}, err
+	}
+	return KVData{data}, nil
+}
+
+// UnmarshalJSON is NewKVData for decoders. It copies.
+func (d *KVData) UnmarshalJSON(b []byte) error {
+	if err := checkKVData(b); err != nil {
+		return err
+	}
+	return d.json.UnmarshalJSON(b)
+}
+
+// Value is the object, as it came.
+func (d KVData) Value() secret.JSON { return d.json }
+
+// MarshalJSON serves encoders of every kind, redacted.
+func (d KVData) MarshalJSON() ([]byte, error) { return d.json.MarshalJSON() }
+
+func checkKVData(data jsontext.Value) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	if dec.PeekKind() != '{' {
 		return notAnObject()
@@ -45,11 +71,11 @@ func CheckKVData(data jsontext.Value) error {
 			continue
 		case kind == '{' || kind == '[':
 			if depth > maxDataDepth {
-				return fault.Field("/data", "is nested deeper than "+strconv.Itoa(maxDataDepth))
+				return fault.New(fault.Invalid, "is nested deeper than "+strconv.Itoa(maxDataDepth))
 			}
 			depth-- // it is a member of what is around it
 		case kind == '"' && tooLong(tok.String()):
-			return fault.Field("/data", "holds a string longer than "+strconv.Itoa(maxDataString)+" bytes, written as JSON")
+			return fault.New(fault.Invalid, "holds a string longer than "+strconv.Itoa(maxDataString)+" bytes, written as JSON")
 		}
 		around, length := dec.StackIndex(depth)
 		named := around == '{' && length%2 == 1 // tok is a member's name
@@ -57,14 +83,14 @@ func CheckKVData(data jsontext.Value) error {
 			length = (length + 1) / 2
 		}
 		if depth > 0 && length > maxDataMembers {
-			return fault.Field("/data", "holds a list or object with more than "+strconv.Itoa(maxDataMembers)+" members")
+			return fault.New(fault.Invalid, "holds a list or object with more than "+strconv.Itoa(maxDataMembers)+" members")
 		}
 		if named || tok.Kind() == '{' || tok.Kind() == '[' {
 			continue
 		}
 		nth++
 		if tok.Kind() == '0' && !survives(tok.String()) {
-			return fault.Field("/data", "its value number "+strconv.Itoa(nth)+" is a number that Vault would alter; send it as a string")
+			return fault.New(fault.Invalid, "its value number "+strconv.Itoa(nth)+" is a number that Vault would alter; send it as a string")
 		}
 	}
 }
@@ -80,7 +106,7 @@ func tooLong(s string) bool {
 }
 
 func notAnObject() error {
-	return fault.Field("/data", "must be a JSON object without a name twice, in valid UTF-8")
+	return fault.New(fault.Invalid, "must be a JSON object without a name twice, in valid UTF-8")
 }
 
 // survives reports whether a float64 holds a JSON number exactly, by its

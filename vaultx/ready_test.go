@@ -127,7 +127,7 @@ func TestWrongMounts(t *testing.T) {
 	require.Contains(t, requireKind(t, fault.Internal, err).Msg, "no engine")
 	_, err = vaultx.KVRead(t.Context(), bind("nowhere", "read", kvData), 0)
 	requireKind(t, fault.Internal, err)
-	_, err = vaultx.KVWrite(t.Context(), bind("kv-old", "update", kvData), secret.NewJSON([]byte(`{"a":"1"}`)), nil)
+	_, err = vaultx.KVWrite(t.Context(), bind("kv-old", "update", kvData), kvValue(t, `{"a":"1"}`), nil)
 	require.Contains(t, requireKind(t, fault.Unavailable, err).Msg, "version 1")
 	_, err = vaultx.KVRead(t.Context(), bind("kv-old", "read", kvData), 0)
 	require.Error(t, err)
