@@ -119,9 +119,6 @@ type Path struct{ decoded, escaped string }
 // String is the path, decoded.
 func (p Path) String() string { return p.decoded }
 
-// Escaped is the path as it stands in a request line.
-func (p Path) Escaped() string { return p.escaped }
-
 // Expand fills every hole. {x...} takes a path by the grammar of CheckPath, {x}
 // one name by CheckName, {prefix} and mounts a path.
 //
