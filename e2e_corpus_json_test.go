@@ -35,8 +35,8 @@ func TestHostileJSON(t *testing.T) {
 				trail.more(t)
 				seen.Reset()
 			}
-			for _, about := range slices.Sorted(maps.Keys(brokenMessages)) {
-				row := brokenMessages[about]
+			for _, about := range slices.Sorted(maps.Keys(brokenMessages())) {
+				row := brokenMessages()[about]
 				got := judge(t, call(t, row.frame))
 				require.Equal(t, "invalid", got.code, about)
 				if got.rpc != 0 || len(row.frame) <= 4<<20 { // HTTP refuses by length with a problem
@@ -46,8 +46,8 @@ func TestHostileJSON(t *testing.T) {
 				require.Empty(t, seen.Requests(), about)
 				lives(about)
 			}
-			for _, about := range slices.Sorted(maps.Keys(refusedArguments)) {
-				frame := refusedArguments[about]
+			for _, about := range slices.Sorted(maps.Keys(refusedArguments())) {
+				frame := refusedArguments()[about]
 				got := judge(t, call(t, frame))
 				want, kind := 0, audit.Outcome
 				if surface == "modern" && beyondFloat(frame) {
@@ -59,15 +59,15 @@ func TestHostileJSON(t *testing.T) {
 				require.Empty(t, seen.Requests(), about)
 				lives(about)
 			}
-			for _, about := range slices.Sorted(maps.Keys(keptData)) {
-				got := judge(t, call(t, writeOf(keptData[about])))
+			for _, about := range slices.Sorted(maps.Keys(keptData())) {
+				got := judge(t, call(t, writeOf(keptData()[about])))
 				require.Equal(t, "ok", got.code, about)
 				trail.ended(t, got, about)
 				require.Equal(t, []string{"POST /v1/secret/data/mcp/dev/j"}, seen.Requests(), about)
 				read := judge(t, call(t, toolCall(`"kv.read"`, `{"path":"j"}`)))
 				var answer struct{ Data json.RawMessage }
 				require.NoError(t, json.Unmarshal(read.content, &answer), about)
-				requireSameJSON(t, keptData[about], string(answer.Data), about)
+				requireSameJSON(t, keptData()[about], string(answer.Data), about)
 				lives(about)
 			}
 		})
