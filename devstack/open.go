@@ -85,4 +85,3 @@ func (v *Vault) await(ctx context.Context, ready func(context.Context) error) er
 func (v *Vault) kvReady(ctx context.Context) error {
 	return v.Request(ctx, http.MethodGet, Mount+"/config", nil, nil)
 }
-
