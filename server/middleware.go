@@ -12,6 +12,7 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/tools"
 )
 
 // How long callers are told to wait when there is no room for a call, or for a
@@ -111,6 +112,17 @@ func (s *Server) visible(all []*mcp.Tool, p *auth.Principal, underscored bool) [
 		}
 	}
 	return shown
+}
+
+// reject records that a request was refused before it became a call, and
+// returns what its caller is told.
+func (s *Server) reject(c *caller, p *auth.Principal, err error) *fault.Error {
+	if p == nil {
+		p = c.launched()
+	}
+	return s.opt.Runner.Reject(tools.Rejection{
+		Principal: p, Tool: c.tool, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err,
+	})
 }
 
 // panicked is the error of a panic. A panic's value may hold anything, so only

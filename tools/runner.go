@@ -50,6 +50,8 @@ type Runner struct {
 	log     *zap.Logger
 	opt     Options
 	off     map[*Tool]*fault.Error // what its callers are told
+
+	refusals *refusals
 }
 
 // NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
@@ -72,7 +74,7 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: off}, nil
+	return &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: off, refusals: newRefusals()}, nil
 }
 
 // NewRequestID makes the id under which a call is known everywhere.
@@ -152,6 +154,7 @@ type run struct {
 	tool   *Tool
 	values []jsontext.Value // the arguments as they came, once they were divided
 	ops    []string         // what Vault is asked to do
+	flood  bool             // refused before the caller's limit, or by it: there may be any number of such
 	tried  bool             // whether the attempt was recorded
 	vaults *vaultx.Bound    // nil until there is one
 	wraps  *vaultx.Bound
@@ -161,11 +164,13 @@ type run struct {
 func (r *run) stages(ctx context.Context) (res Result, err error) {
 	p := r.call.Principal
 	if !p.Valid(r.start) { // 2
+		r.flood = true
 		return res, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
 	}
 	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK { // 3
 		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
 		limited.RetryAfter = d.RetryAfter
+		r.flood = true
 		return res, limited
 	}
 	tool := r.tool // 4

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"vault-mcp/auth"
@@ -44,7 +45,7 @@ type Tool struct {
 	Name       string     // dotted: engine.verb
 	Title      string     // for people
 	Doc        string     // for models: what it does, when to use it
-	Scope      auth.Scope // the verb needed on the engine; empty: any principal
+	Scope      auth.Scope // the verb needed on the engine; empty, for a tool without needs: any principal
 	Effect     Effect
 	Idempotent bool   // a second identical call changes nothing more
 	Additive   bool   // a write that takes nothing away
@@ -86,6 +87,8 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 	mustDeclare(t.Name, t.Title != "" && t.Doc != "", "wants a title and a doc")
 	mustDeclare(t.Name, t.Effect != "", "wants an effect")
 	mustDeclare(t.Name, t.Route != "", "wants a route")
+	// Without a scope everybody may call it.
+	mustDeclare(t.Name, t.Scope == "" && len(t.Needs) == 0 || slices.Contains(auth.AllScopes(), t.Scope), "wants a scope")
 
 	t.input = newInputType(t.Name, reflect.TypeFor[In]())
 	t.output = newOutputType(t.Name, reflect.TypeFor[Out]())
