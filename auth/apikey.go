@@ -172,7 +172,8 @@ func scopesOf(list []string) (Scopes, error) {
 }
 
 // decodeStrict reads an object of which every member must be known and none be
-// null, which could otherwise pass for "not given". Its errors hold no value
+// null, or the zero time, which could otherwise pass for "not given": a key that
+// never expires. Its errors hold no value
 // and no name but those of our own members.
 func decodeStrict(raw []byte, into any) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(raw))
@@ -183,6 +184,12 @@ func decodeStrict(raw []byte, into any) error {
 		}
 		if token.Kind() == 'n' {
 			return fault.New(fault.Invalid, at(dec.StackPointer())+"null is no value here; leave the member out")
+		}
+		if token.Kind() != '"' {
+			continue
+		}
+		if when, err := time.Parse(time.RFC3339, token.String()); err == nil && when.IsZero() {
+			return fault.New(fault.Invalid, at(dec.StackPointer())+"the first second of the year 1 is no time; leave the member out")
 		}
 	}
 	err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true))

@@ -163,7 +163,11 @@ func (f *KeyFile) Rotate(id string, overlap time.Duration) (secret.Text, KeyReco
 			if !key.RotatedAt.IsZero() {
 				issued = key.RotatedAt
 			}
-			key.ExpiresAt = at.Add(key.ExpiresAt.Sub(issued))
+			lifetime := key.ExpiresAt.Sub(issued)
+			if lifetime <= 0 { // somebody ended it by hand
+				return fault.New(fault.Conflict, "the key's end was set before its last rotation; create a new key")
+			}
+			key.ExpiresAt = at.Add(lifetime)
 		}
 		key.Previous = nil
 		if old.Until.After(at) {
