@@ -6,6 +6,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
 
@@ -25,7 +26,7 @@ var EncodeResult = encodeResult
 func Encode(in any) (json.RawMessage, error) {
 	return jsonv2.Marshal(in, jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
 		jsonv2.MarshalToFunc(func(e *jsontext.Encoder, d vaultx.KVData) error { return e.WriteValue(d.Value().Reveal()) }),
-		revealed,
+		secret.Revealed,
 	)))
 }
 
