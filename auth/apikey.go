@@ -75,17 +75,6 @@ func isKeyID(id string) bool {
 	return len(id) == 2*keyIDBytes && strings.Trim(id, "0123456789abcdef") == ""
 }
 
-// isHeaderText reports whether a text passes through an HTTP header unaltered
-// and as one word: printable ASCII without blanks.
-func isHeaderText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
 // jsonRecord is the long form of an entry in API_KEYS_JSON.
 type jsonRecord struct {
 	Subject   string    `json:"subject"`
@@ -134,7 +123,7 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 // jsonPrincipal is the principal of entry n. Records name its key by that
 // number: anything made of the key would help to guess it.
 func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, error) {
-	if len(key) < minKey || len(key) > maxKey || !isHeaderText(key) {
+	if len(key) < minKey || len(key) > maxKey || !secret.IsHeaderText(key) {
 		return nil, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
 	}
 	var record jsonRecord

@@ -2,9 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -32,7 +29,7 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 		}
 		defer func() {
 			if p := recover(); p != nil {
-				res, err = nil, rpcError(codeInternal, s.reject(c, c.principal, panicked(p)), c.requestID)
+				res, err = nil, rpcError(codeInternal, s.reject(c, c.principal, fault.Panicked(p)), c.requestID)
 			}
 		}()
 		switch req := req.(type) {
@@ -123,15 +120,4 @@ func (s *Server) reject(c *caller, p *auth.Principal, err error) *fault.Error {
 	return s.opt.Runner.Reject(tools.Rejection{
 		Principal: p, Tool: c.tool, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err,
 	})
-}
-
-// panicked is the error of a panic. A panic's value may hold anything, so only
-// the runtime's own errors keep their text; the stack holds no values.
-func panicked(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if e, ok := p.(runtime.Error); ok {
-		what = "panic: " + e.Error()
-	}
-	return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id",
-		fmt.Errorf("%s\n%s", what, debug.Stack()))
 }

@@ -49,7 +49,7 @@ func (r *run) holeFault(err error) error {
 	name, _ := f.Details["hole"].(string)
 	filler, ok := r.tool.input.holes[name]
 	if !ok || vaultx.IsServerHole(name) {
-		return fault.Wrap(fault.Internal, msgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
+		return fault.Wrap(fault.Internal, fault.MsgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
 	}
 	return fault.Field(filler.pointer, f.Msg)
 }

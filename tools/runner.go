@@ -128,9 +128,9 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 	defer func() {
 		switch p := recover(); {
 		case p != nil:
-			err = panicked(p)
+			err = fault.Panicked(p)
 		case !returned: // runtime.Goexit: nobody gets an answer, but the trail must not say ok
-			err = fault.New(fault.Internal, msgInternal)
+			err = fault.New(fault.Internal, fault.MsgInternal)
 		}
 		if !returned && run.tried {
 			err = run.undelivered(err) // it may have been done

@@ -59,7 +59,7 @@ func New(cfg Config) (*Client, error) {
 		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("VAULT_ADDR: must be http:// or https:// with a host and nothing after it")
 	}
-	if !headerText(cfg.Token.Reveal()) || !headerText(cfg.Namespace) {
+	if !secret.IsHeaderText(cfg.Token.Reveal()) || !secret.IsHeaderText(cfg.Namespace) {
 		return nil, errors.New("VAULT_TOKEN, VAULT_NAMESPACE: must be printable ASCII without spaces or line ends")
 	}
 	base.Path = ""
@@ -96,17 +96,6 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// headerText reports whether a header can carry s, which a stray line end in a
-// file with a token, for one, would prevent at every single call.
-func headerText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // Close ends idle connections, and the server's own question if one is under

@@ -147,7 +147,7 @@ func (b *Bound) broken(ctx context.Context, err error) *fault.Error {
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
 	case errors.Is(err, errPinned):
-		return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id", cause)
+		return fault.Wrap(fault.Internal, fault.MsgInternal, cause)
 	case errors.Is(err, errTooLarge):
 		return b.unlessRetryable(fault.Wrap(fault.Unavailable, "Vault's answer is larger than this server passes on", cause))
 	case isDial(err) && ctx.Err() == nil:
