@@ -38,6 +38,11 @@ func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
 				With("field", r.tool.input.holes[filled.Name].pointer)
 		}
 	}
+	if need.Lease != "" {
+		if err := r.openLease(need.Lease, value); err != nil {
+			return nil, err
+		}
+	}
 	return &op, nil
 }
 

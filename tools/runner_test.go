@@ -163,20 +163,27 @@ func TestExpiry(t *testing.T) {
 
 func TestRunnerWantsItsParts(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	_, err := tools.NewRunner(r.runner.Catalog(), nil, r.trail, auth.NewLimiter(), nil, tools.Options{})
+	_, err := tools.NewRunner(r.runner.Catalog(), nil, r.trail, auth.NewLimiter(), nil, nil, tools.Options{})
 	require.ErrorContains(t, err, "a runner wants")
+	v, err := vaultx.New(vaultx.Config{Address: "http://127.0.0.1:1"})
+	require.NoError(t, err)
+	t.Cleanup(v.Close)
+	_, err = tools.NewRunner(r.runner.Catalog(), v, r.trail, auth.NewLimiter(), nil, nopLog(), tools.Options{})
+	require.ErrorContains(t, err, "a sealer", "without it nobody could tell whose a lease is")
 }
 
 func TestExcludeNamesWhatThereIs(t *testing.T) {
-	for entry, want := range map[string]int{"kv.read": 8, "kv_read": 8, "kv": 1, "kv.*": 1, "whoami": 8} {
+	for entry, fewer := range map[string]int{"kv.read": 1, "kv_read": 1, "kv": 8, "kv.*": 8, "db": 3, "whoami": 1} {
 		r := newRig(t, rigOptions{Options: tools.Options{Exclude: []string{entry}}})
-		require.Len(t, r.runner.Visible(principal("dev")), want, entry)
+		require.Len(t, r.runner.Visible(principal("dev")), len(tools.NewCatalog().Tools())-fewer, entry)
 	}
+	sealer, err := auth.NewSealer(sealKey)
+	require.NoError(t, err)
 	v, err := vaultx.New(vaultx.Config{Address: "http://127.0.0.1:1"})
 	require.NoError(t, err)
 	r := newRig(t, rigOptions{})
 	for _, entry := range []string{"kv.raed", "", "*", "k"} {
-		_, err = tools.NewRunner(tools.NewCatalog(), v, r.trail, auth.NewLimiter(), nopLog(), tools.Options{Exclude: []string{"kv", entry}})
+		_, err = tools.NewRunner(tools.NewCatalog(), v, r.trail, auth.NewLimiter(), sealer, nopLog(), tools.Options{Exclude: []string{"kv", entry}})
 		require.EqualError(t, err, "TOOLS_EXCLUDE: entry 2 names no tool and no engine")
 	}
 }
