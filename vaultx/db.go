@@ -48,8 +48,9 @@ func dbFault(err error) error {
 	case f.Kind == fault.Invalid:
 		return fault.Wrap(fault.NotFound, "there is no such role", f.Err)
 	case f.Kind == fault.Unavailable && errors.As(err, &answered) && answered == http.StatusInternalServerError:
-		f = f.With("outcome", f.Details["outcome"])
-		f.Msg = "Vault could not make credentials; the database may be down, or may have refused"
+		told := *f
+		told.Msg = "Vault could not make credentials; the database may be down, or may have refused"
+		return &told
 	}
 	return f
 }
