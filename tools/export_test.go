@@ -2,6 +2,7 @@ package tools
 
 import (
 	"encoding/json"
+	"reflect"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -36,4 +37,14 @@ func (t *Tool) MakeRules() {
 	for i := range t.input.args {
 		t.input.args[i].rules()
 	}
+}
+
+// OutputField is the type of a result's field, by its name in JSON.
+func (t *Tool) OutputField(name string) reflect.Type {
+	for _, field := range reflect.VisibleFields(t.output.typ) {
+		if jsonName(field) == name {
+			return field.Type
+		}
+	}
+	return nil
 }

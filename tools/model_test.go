@@ -26,7 +26,12 @@ var rights = map[string]struct {
 	"kv.delete":   {auth.Delete, false},
 	"kv.undelete": {auth.Write, false},
 	"kv.destroy":  {auth.Delete, false},
-	"whoami":      {"", true},
+
+	"db.issue_creds": {auth.Write, false},
+	"db.renew":       {auth.Write, false},
+	"db.revoke":      {auth.Write, false},
+
+	"whoami": {"", true},
 }
 
 var arguments = map[string]string{
@@ -38,7 +43,12 @@ var arguments = map[string]string{
 	"kv.delete":   `{"path":"a/b"}`,
 	"kv.undelete": `{"path":"a/b","versions":[1]}`,
 	"kv.destroy":  `{"path":"a/b","versions":[1]}`,
-	"whoami":      `{}`,
+
+	"db.issue_creds": `{"role":"dev"}`,
+	"db.renew":       `{"lease_id":"LEASE"}`,
+	"db.revoke":      `{"lease_id":"LEASE"}`,
+
+	"whoami": `{}`,
 }
 
 // may is the oracle: who may call what.
@@ -55,7 +65,7 @@ func may(scopes auth.Scopes, tool string, readOnly bool) bool {
 // reaches Vault, and is visible; fewer scopes never allow more.
 func TestAuthorizationModel(t *testing.T) {
 	vault := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
-	universe := auth.Scopes{auth.Read, auth.Write, auth.Delete, auth.List, "kv:read", "kv:delete", "transit:write"}
+	universe := auth.Scopes{auth.Read, auth.Write, auth.Delete, auth.List, "kv:read", "kv:delete", "transit:write", "db:write"}
 	require.Len(t, tools.NewCatalog().Tools(), len(rights))
 	for _, readOnly := range []bool{false, true} {
 		r := newRig(t, rigOptions{addr: vault.URL, Options: tools.Options{ReadOnly: readOnly}})
@@ -88,8 +98,9 @@ func allowedTo(t *testing.T, r *rig, vault *fakeVault, p *auth.Principal) map[st
 	t.Helper()
 	allowed := map[string]bool{}
 	before := len(vault.seen())
+	lease := sealed(t, p, leased{Engine: "database", Role: "dev", ID: "database/creds/dev/x", Renewable: true})
 	for tool, args := range arguments {
-		_, f := r.run(p, tool, args)
+		_, f := r.run(p, tool, strings.ReplaceAll(args, "LEASE", lease))
 		if f == nil || f.Kind != fault.Forbidden {
 			allowed[tool] = true
 		}
@@ -117,7 +128,7 @@ func TestTenantsStayBelowTheirPrefix(t *testing.T) {
 	}
 	for _, slug := range []string{"dev", "dev-bot"} {
 		for tool, args := range arguments {
-			if tool == "whoami" {
+			if !strings.HasPrefix(tool, "kv.") {
 				continue
 			}
 			for _, path := range paths {

@@ -19,6 +19,7 @@ import (
 var (
 	textType = reflect.TypeFor[secret.Text]()
 	jsonType = reflect.TypeFor[secret.JSON]()
+	leaseOut = reflect.TypeFor[Lease]()
 	dataType = reflect.TypeFor[vaultx.KVData]()
 	wrapIn   = reflect.TypeFor[WrapTTL]()
 	wrapOut  = reflect.TypeFor[Wrapped]()
@@ -150,6 +151,7 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 			continue
 		}
 		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
+		mustDeclare(tool, name != leaseArgument || field.Type == leaseOut, "gives a lease that is no Lease")
 		switch {
 		case field.Type == textType || field.Type == jsonType:
 			out.secrets = append(out.secrets, field.Index)
@@ -203,7 +205,7 @@ func reflectSchema(typ reflect.Type) *jsonschema.Schema {
 		Anonymous: true, DoNotReference: true, ExpandedStruct: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			switch t {
-			case textType:
+			case textType, leaseOut:
 				return &jsonschema.Schema{Type: "string"}
 			case jsonType, dataType:
 				return &jsonschema.Schema{Type: "object"}

@@ -30,10 +30,12 @@ const (
 // Holes in the path are filled from configuration ({kv}, {transit}, …), from
 // the principal ({prefix}) and from the argument of the same name, or of the
 // field that carries the hole's name in a `hole` tag. A hole that is a single
-// name ({key}, {role}) is an object that the principal must have been granted.
+// name ({key}, {role}) is an object that the principal must have been granted; it
+// is the last in its path, since a policy's * can stand nowhere else.
 type Need struct {
 	Path         string
 	Capabilities []string // the first one is the operation itself; others are for policies
+	Lease        LeaseUse `json:",omitzero"` // what is done with a lease of the caller's own; empty: it is about none
 
 	template vaultx.Template
 	filled   []vaultx.Hole // those that arguments fill
@@ -72,6 +74,8 @@ type Env struct {
 	Vault     *vaultx.Bound // nil for a tool without needs
 
 	runner *Runner
+	engine string
+	owned  ownedLease // of the handle that the call named, if its need is about a lease
 }
 
 // chooser is implemented by inputs of tools with several needs.
@@ -109,7 +113,10 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 			_, ok := t.input.holes[hole.Name]
 			mustDeclare(t.Name, ok, "has a hole in its need that no argument fills: "+hole.Name)
 			need.filled = append(need.filled, hole)
+			mustDeclare(t.Name, hole.Multi || strings.HasSuffix(need.Path, "/{"+hole.Name+"}"), "has a granted name that is not the last in its path: "+hole.Name)
 		}
+		_, named := t.input.holes[leaseArgument]
+		mustDeclare(t.Name, need.Lease == "" || named, "is about a lease that its input does not name; embed LeaseID")
 	}
 	t.choose = func(any) int { return 0 }
 	if len(t.Needs) > 1 {

@@ -136,6 +136,8 @@ func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 		f := fault.Field("/cas", "is required for this secret")
 		f.Err = cause
 		return f
+	case bytes.Contains(answer, []byte("lease is not renewable")):
+		return fault.Wrap(fault.Invalid, "the lease cannot be renewed; get a new one instead", errNotRenewable)
 	}
 	return fault.Wrap(fault.Invalid, msgRefused, fmt.Errorf("%w to %s", cause, op.Template))
 }
