@@ -18,6 +18,7 @@ import (
 
 var (
 	textType = reflect.TypeFor[secret.Text]()
+	textPtr  = reflect.TypeFor[*secret.Text]()
 	jsonType = reflect.TypeFor[secret.JSON]()
 	dataType = reflect.TypeFor[vaultx.KVData]()
 	wrapIn   = reflect.TypeFor[WrapTTL]()
@@ -120,6 +121,8 @@ const segment = `([.]?[.]?[A-Za-z0-9_@=-][A-Za-z0-9._@=-]*|[.][.][.][A-Za-z0-9._
 
 // grammars by the name that a `grammar` tag gives.
 var grammars = map[string]grammar{
+	"name":       {`^([.]?[.]?[A-Za-z0-9_-][A-Za-z0-9._-]*|[.][.][.][A-Za-z0-9._-]*)$`, vaultx.CheckName},
+	"ciphertext": {`^vault:v[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}$`, vaultx.CheckCiphertext},
 	"path":   {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
 	"folder": {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
 }
@@ -151,7 +154,7 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 		}
 		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
 		switch {
-		case field.Type == textType || field.Type == jsonType:
+		case field.Type == textType || field.Type == textPtr || field.Type == jsonType:
 			out.secrets = append(out.secrets, field.Index)
 		case field.Type != wrapPtr:
 			// Wrapping takes whole fields: a secret further down would stay.
