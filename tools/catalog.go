@@ -10,7 +10,7 @@
 // conformance table. It needs: argument and result types whose `json`, `doc`
 // and `jsonschema` tags become the schemas; secret.Text or secret.JSON for
 // every result field that is a secret, so that wrapping and redaction find it
-// (*secret.Text where an empty one is a result and none is not).
+// (secret.Content where an empty one is there all the same).
 package tools
 
 import (
