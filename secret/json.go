@@ -12,6 +12,7 @@ import (
 // of a request to Vault, and nowhere else.
 var Revealed = json.JoinMarshalers(
 	json.MarshalToFunc(func(e *jsontext.Encoder, t Text) error { return e.WriteToken(jsontext.String(t.Reveal())) }),
+	json.MarshalToFunc(func(e *jsontext.Encoder, c Content) error { return e.WriteToken(jsontext.String(c.Reveal())) }),
 	json.MarshalToFunc(func(e *jsontext.Encoder, j JSON) error { return e.WriteValue(j.Reveal()) }),
 )
 

@@ -32,6 +32,13 @@ var rights = map[string]struct {
 	"db.revoke":      {auth.Write, false},
 
 	"whoami": {"", true},
+
+	"transit.encrypt": {auth.Write, false},
+	"transit.decrypt": {auth.Read, false},
+	"transit.sign":    {auth.Write, false},
+	"transit.verify":  {auth.Read, true},
+	"transit.rewrap":  {auth.Write, false},
+	"transit.random":  {auth.Read, false},
 }
 
 var arguments = map[string]string{
@@ -49,6 +56,13 @@ var arguments = map[string]string{
 	"db.revoke":      `{"lease_id":"LEASE"}`,
 
 	"whoami": `{}`,
+
+	"transit.encrypt": `{"key":"dev","plaintext":""}`,
+	"transit.decrypt": `{"key":"dev","ciphertext":"vault:v1:AAAA"}`,
+	"transit.sign":    `{"key":"dev","input":""}`,
+	"transit.verify":  `{"key":"dev","input":"","signature":"vault:v1:AAAA"}`,
+	"transit.rewrap":  `{"key":"dev","ciphertext":"vault:v1:AAAA"}`,
+	"transit.random":  `{}`,
 }
 
 // may is the oracle: who may call what.

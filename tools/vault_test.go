@@ -203,7 +203,7 @@ func policy(t *testing.T, prefix string, without need) string {
 			continue
 		}
 		path := vaultx.MustTemplate(template).Render(func(h vaultx.Hole) string {
-			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*"}[h.Name]
+			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*", "transit": "transit", "key": "needs*"}[h.Name]
 		})
 		fmt.Fprintf(&hcl, "path %q { capabilities = [%q] }\n", path, strings.Join(left, `","`))
 	}
@@ -216,7 +216,7 @@ func TestNeedsAreComplete(t *testing.T) {
 	v := devstacktest.Shared(t)
 	p := principal("needs")
 	root := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken})
-	calls := neededCalls()
+	calls := append(neededCalls(), neededTransitCalls(t, v)...)
 	covered := map[string][]string{}
 	for _, n := range calls {
 		if !slices.Contains(covered[n.template], n.capability) {
