@@ -38,8 +38,6 @@ func requireWhole(t *testing.T, trail *Trail, refused uint64) ChainReport {
 // forcing makes an fsync what f makes of it. No disk that a test can have fails
 // when it is told to.
 func (t *Trail) forcing(f func(*os.File) error) {
-	t.syncMu.Lock()
-	defer t.syncMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.force = f

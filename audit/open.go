@@ -48,7 +48,9 @@ func Open(opt Options) (*Trail, error) {
 	t := &Trail{
 		path: opt.Path, opt: opt, keys: k, values: newHasher(k.value), head: head,
 		mac: newMacer(k.chain), turnAt: opt.MaxBytes, force: (*os.File).Sync,
-		stop: make(chan struct{}), done: make(chan struct{}),
+		queue: queue{more: make(chan struct{}, 1)}, patience: patience, writing: newWatch(), keeping: newWatch(),
+		due: make(chan struct{}, 1), checks: make(chan chan error),
+		stop: make(chan struct{}), written: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if err := t.resume(); err != nil {
 		if t.f != nil {
@@ -57,7 +59,8 @@ func Open(opt Options) (*Trail, error) {
 		_ = head.f.Close()
 		return nil, err
 	}
-	go t.run()
+	go t.write()
+	go t.keep()
 	return t, nil
 }
 

@@ -28,11 +28,10 @@ type Options struct {
 	Path string // or a file; one process at a time, and its chain goes on
 	Key  []byte // KeySize bytes
 
-	Sync               Sync          // Interval
-	SyncInterval       time.Duration // 1 s; with Always, how often the files are looked after
-	MaxBytes           int64         // 64 MiB; a file is rotated when it has reached this
-	CheckpointEvery    int           // 1000 records
-	CheckpointInterval time.Duration // 1 min, if there were records
+	Sync            Sync          // Interval
+	SyncInterval    time.Duration // 1 s; with Always, how often the files are looked after
+	MaxBytes        int64         // 64 MiB; a file is rotated when it has reached this
+	CheckpointEvery int           // 1000 records; one a minute is written too, if there were any
 
 	Now func() time.Time // time.Now
 
@@ -60,9 +59,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CheckpointEvery <= 0 {
 		o.CheckpointEvery = 1000
-	}
-	if o.CheckpointInterval <= 0 {
-		o.CheckpointInterval = time.Minute
 	}
 	if o.Now == nil {
 		o.Now = time.Now
