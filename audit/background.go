@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"runtime"
 	"time"
 )
 
@@ -23,6 +24,7 @@ func (t *Trail) keep() {
 			t.keeping.end()
 			return
 		case <-t.due:
+			runtime.Gosched() // those whom the last fsync let go may have a record for this one
 			t.keeping.begin()
 			t.serve()
 		case answer := <-t.checks:

@@ -116,18 +116,21 @@ func wake(c chan struct{}) {
 // watch tells how long a goroutine has been at the same thing.
 type watch struct {
 	made  time.Time
-	since atomic.Int64 // nanoseconds after made; 0 while there is nothing to do
+	since atomic.Int64 // on its clock; 0 while there is nothing to do
 }
 
 func newWatch() watch { return watch{made: time.Now()} }
 
-func (w *watch) begin() { w.since.Store(int64(max(time.Since(w.made), 1))) }
+// now is never 0.
+func (w *watch) now() int64 { return int64(time.Since(w.made)) + 1 }
+
+func (w *watch) begin() { w.since.Store(w.now()) }
 func (w *watch) end()   { w.since.Store(0) }
 
-// over reports whether it is longer than a bound.
+// over reports whether a bound is reached.
 func (w *watch) over(bound time.Duration) bool {
 	since := w.since.Load()
-	return since != 0 && time.Since(w.made)-time.Duration(since) > bound
+	return since != 0 && w.now()-since >= int64(bound)
 }
 
 // stuck reports whether the disk has not answered for too long.
