@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 // swap gives the trail another file to write, and returns the one before.
@@ -44,7 +45,7 @@ func TestDevFull(t *testing.T) {
 	requireWhole(t, trail, 3)
 
 	// It is not a place for a trail either.
-	_, err = Open(Options{Path: "/dev/full", Key: bytes.Repeat([]byte{1}, KeySize)})
+	_, err = Open(Options{Path: "/dev/full", Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 	require.Error(t, err)
 }
 
@@ -104,7 +105,7 @@ func TestWriteThatHangs(t *testing.T) {
 		written := []byte{}
 		if succeeds {
 			for len(written) == 0 || written[len(written)-1] != '\n' {
-				page := make([]byte, fill+MaxRecord)
+				page := make([]byte, fill+maxRecord)
 				n, err := out.Read(page)
 				require.NoError(t, err)
 				written = append(written, bytes.TrimLeft(page[:n], "\x00")...)
@@ -164,7 +165,7 @@ func TestTornBytesThatStay(t *testing.T) {
 			require.NoError(t, err)
 			i := bytes.Index(b, []byte("!\n"))
 			require.NoError(t, os.WriteFile(path, append(b[:i:i], append([]byte("x"), b[i:]...)...), 0o600))
-			report, err := Verify(path, VerifyOptions{Key: bytes.Repeat([]byte{1}, KeySize)})
+			report, err := Verify(path, VerifyOptions{Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 			require.NoError(t, err)
 			require.False(t, report.OK)
 		})

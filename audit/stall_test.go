@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 // hang lets the next fsync of a file wait until it is let go. began is closed
@@ -36,7 +37,7 @@ func (t *Trail) hang(name string) (began, letGo chan struct{}) {
 func openIdle(t *testing.T, sync Sync) *Trail {
 	t.Helper()
 	trail, err := Open(Options{
-		Path: filepath.Join(t.TempDir(), "trail.jsonl"), Key: bytes.Repeat([]byte{1}, KeySize), Sync: sync, SyncInterval: 1000 * time.Hour,
+		Path: filepath.Join(t.TempDir(), "trail.jsonl"), Key: bytes.Repeat([]byte{1}, secret.KeySize), Sync: sync, SyncInterval: 1000 * time.Hour,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = trail.Close() })
@@ -109,7 +110,7 @@ func TestFsyncThatHangs(t *testing.T) {
 func TestFsyncInTheBackgroundHangs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "trail.jsonl")
 	synctest.Test(t, func(t *testing.T) {
-		trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, KeySize)})
+		trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 		require.NoError(t, err)
 		defer func() { _ = trail.Close() }()
 		began, letGo := trail.hang(path)
@@ -209,12 +210,12 @@ func TestCloseOfADiskThatHangs(t *testing.T) {
 			require.ErrorIs(t, trail.Append(Record{Kind: Attempt}), fault.Unavailable)
 			require.ErrorIs(t, trail.Check(), fault.Unavailable)
 			require.Equal(t, patience+patience/5, time.Since(start))
-			_, err = Open(Options{Path: trail.path, Key: bytes.Repeat([]byte{1}, KeySize)})
+			_, err = Open(Options{Path: trail.path, Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 			require.ErrorContains(t, err, "by another process", "it is still being written")
 
 			close(letGo)
 			synctest.Wait()
-			report, err := Verify(trail.path, VerifyOptions{Key: bytes.Repeat([]byte{1}, KeySize)})
+			report, err := Verify(trail.path, VerifyOptions{Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 			require.NoError(t, err)
 			require.True(t, report.OK, "%v", report.Chains[0].Problems)
 			require.False(t, report.Chains[0].Writing)

@@ -44,7 +44,7 @@ type rigOptions struct {
 }
 
 // auditKey is the key of every test's trail.
-var auditKey = bytes.Repeat([]byte{7}, audit.KeySize)
+var auditKey = bytes.Repeat([]byte{7}, secret.KeySize)
 
 func newRig(t testing.TB, opt rigOptions) *rig {
 	t.Helper()
