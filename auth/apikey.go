@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"io"
 	"strconv"
@@ -46,13 +45,6 @@ func digestOf(key string) digest {
 }
 
 var keyEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// newKeyID makes the public part of a key.
-func newKeyID() string {
-	var b [keyIDBytes]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
 
 // newKey makes a key with a fresh secret for an id.
 func newKey(id string) string {

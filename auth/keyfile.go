@@ -95,7 +95,7 @@ func (f *KeyFile) Create(subject string, opt KeyOptions) (secret.Text, KeyRecord
 		opt.Scopes = AllScopes()
 	}
 	key := storedKey{
-		ID: newKeyID(), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
+		ID: secret.RandomHex(keyIDBytes), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
 		CreatedAt: now(),
 	}
 	if opt.Lifetime > 0 {

@@ -6,12 +6,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"vault-mcp/secret"
 )
 
 // process is a server that ends with its owner.
@@ -105,23 +106,16 @@ func lockFile(ctx context.Context, path string, interval time.Duration, waiting 
 	if err != nil {
 		return nil, err
 	}
-	start, told := time.Now(), time.Time{}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return f, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return nil, errors.Join(err, f.Close())
+	told := -interval
+	_, err = secret.Lock(f, math.MaxInt64, func(waited time.Duration) error {
+		if waited-told >= interval {
+			told = waited
+			waiting(waited)
 		}
-		if time.Since(told) >= interval {
-			told = time.Now()
-			waiting(time.Since(start))
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), f.Close())
-		case <-time.After(100 * time.Millisecond):
-		}
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return f, nil
 }

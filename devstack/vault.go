@@ -16,8 +16,6 @@ package devstack
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -103,7 +101,7 @@ func Start(ctx context.Context, opt Options) (*Vault, error) {
 
 // launch starts a Vault on ports that are free now.
 func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) {
-	v := &Vault{opt: opt, bin: bin, nonce: randomHex(), out: &tail{max: logKept}}
+	v := &Vault{opt: opt, bin: bin, nonce: secret.RandomHex(32), out: &tail{max: logKept}}
 	if v.dir, err = os.MkdirTemp("", "vault-mcp-devstack-"); err != nil {
 		return nil, err
 	}
@@ -142,7 +140,7 @@ func (v *Vault) run(ctx context.Context) error {
 	args := []string{"server", "-config=" + v.path("vault.hcl")}
 	env := []string{"PATH=/usr/bin:/bin", "HOME=" + v.dir, "TMPDIR=" + v.dir}
 	if !v.opt.File {
-		v.RootToken = secret.NewText(randomHex())
+		v.RootToken = secret.NewText(secret.RandomHex(32))
 		args = []string{"server", "-dev", "-dev-no-store-token", "-dev-listen-address=" + v.listen()}
 		// By the environment, as other users can read a command line. OpenBao
 		// has its own name for it.
@@ -274,10 +272,4 @@ func freePorts() (int, error) {
 		}
 	}
 	return 0, errors.New("no two free ports in a row on 127.0.0.1")
-}
-
-func randomHex() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails: it ends the program instead
-	return hex.EncodeToString(b)
 }

@@ -47,7 +47,7 @@ type rigOptions struct {
 var sealKey = bytes.Repeat([]byte{9}, secret.KeySize)
 
 // auditKey is the key of every test's trail.
-var auditKey = bytes.Repeat([]byte{7}, audit.KeySize)
+var auditKey = bytes.Repeat([]byte{7}, secret.KeySize)
 
 func newRig(t testing.TB, opt rigOptions) *rig {
 	t.Helper()
