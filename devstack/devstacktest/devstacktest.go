@@ -42,6 +42,9 @@ var (
 	postgres = &once[*devstack.Postgres]{start: func(ctx context.Context) (*devstack.Postgres, error) {
 		return devstack.StartPostgres(ctx, devstack.PostgresOptions{})
 	}}
+	kms = &once[*devstack.KMS]{start: func(ctx context.Context) (*devstack.KMS, error) {
+		return devstack.StartKMS(ctx, devstack.KMSOptions{Log: say})
+	}}
 	engines = &once[*devstack.Vault]{start: startEngines}
 )
 
@@ -90,6 +93,7 @@ func Main(m *testing.M, opts ...goleak.Option) int {
 	shared.stop()
 	engines.stop()
 	postgres.stop()
+	kms.stop()
 	if code != 0 {
 		return code
 	}

@@ -30,6 +30,15 @@ func Engines(tb testing.TB) *devstack.Vault {
 	return v
 }
 
+// KMS returns the local-kms that all tests of this binary share, with the keys
+// of devstack's aliases. Tests make further keys by Request, and do not stop it.
+func KMS(tb testing.TB) *devstack.KMS {
+	tb.Helper()
+	k, err := kms.get(tb)
+	can(tb, err)
+	return k
+}
+
 func startEngines(ctx context.Context) (*devstack.Vault, error) {
 	p, err := postgres.take()
 	if err != nil {
