@@ -28,7 +28,7 @@ type Catalog struct {
 
 // NewCatalog is the whole catalogue.
 func NewCatalog() *Catalog {
-	return newCatalog(kvTools(), whoamiTools())
+	return newCatalog(kvTools(), sshTools(), whoamiTools())
 }
 
 func newCatalog(groups ...[]*Tool) *Catalog {

@@ -44,8 +44,18 @@ func (in *inputType) decode(raw json.RawMessage) (any, []jsontext.Value, error) 
 			return nil, values, err
 		}
 	}
+	if c, ok := input.Addr().Interface().(checked); ok {
+		if err := c.check(); err != nil {
+			return nil, values, err
+		}
+	}
 	return input.Interface(), values, nil
 }
+
+// checked is implemented by inputs, as pointers, with rules that no schema says:
+// across arguments, or about what an argument means. It may keep what it has
+// read in fields of its own.
+type checked interface{ check() error }
 
 // split divides an object into the tool's arguments, which alias raw, refusing
 // what strict JSON refuses.

@@ -121,6 +121,7 @@ const segment = `([.]?[.]?[A-Za-z0-9_@=-][A-Za-z0-9._@=-]*|[.][.][.][A-Za-z0-9._
 // grammars by the name that a `grammar` tag gives.
 var grammars = map[string]grammar{
 	"path":   {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
+	"name":   {`^([.]?[.]?[A-Za-z0-9_-][A-Za-z0-9._-]*|[.][.][.][A-Za-z0-9._-]*)$`, vaultx.CheckName},
 	"folder": {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
 }
 
