@@ -26,6 +26,8 @@ var rights = map[string]struct {
 	"kv.delete":   {auth.Delete, false},
 	"kv.undelete": {auth.Write, false},
 	"kv.destroy":  {auth.Delete, false},
+	"ssh.otp":     {auth.Write, false},
+	"ssh.sign":    {auth.Write, false},
 	"whoami":      {"", true},
 }
 
@@ -38,6 +40,8 @@ var arguments = map[string]string{
 	"kv.delete":   `{"path":"a/b"}`,
 	"kv.undelete": `{"path":"a/b","versions":[1]}`,
 	"kv.destroy":  `{"path":"a/b","versions":[1]}`,
+	"ssh.otp":     `{"role":"a","ip":"192.0.2.7"}`,
+	"ssh.sign":    `{"role":"a","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB"}`,
 	"whoami":      `{}`,
 }
 
@@ -62,7 +66,7 @@ func TestAuthorizationModel(t *testing.T) {
 		allowed := make([]map[string]bool, 1<<len(universe))
 		for set := range allowed {
 			p := principal("dev")
-			p.Scopes = nil
+			p.Scopes, p.Grants = nil, auth.Grants{"ssh": {"*"}}
 			for i, s := range universe {
 				if set&(1<<i) != 0 {
 					p.Scopes = append(p.Scopes, s)
@@ -117,7 +121,7 @@ func TestTenantsStayBelowTheirPrefix(t *testing.T) {
 	}
 	for _, slug := range []string{"dev", "dev-bot"} {
 		for tool, args := range arguments {
-			if tool == "whoami" {
+			if !strings.HasPrefix(tool, "kv.") { // others have no path
 				continue
 			}
 			for _, path := range paths {

@@ -85,7 +85,7 @@ func TestResultsHaveTheirShape(t *testing.T) {
 
 	me := r.conform(with(p, func(p *auth.Principal) { p.ExpiresAt = time.Now().Add(time.Hour) }), "whoami", `{}`)
 	require.Equal(t, []string{"auth_method", "expires_at", "grants", "limits", "prefix", "scopes", "subject", "tools"}, keys(me))
-	require.Len(t, me["tools"], 9)
+	require.Len(t, me["tools"], len(tools.NewCatalog().Tools()))
 	bare := r.conform(with(p, func(p *auth.Principal) { p.Scopes, p.Grants = nil, nil }), "whoami", `{}`)
 	require.Equal(t, []any{"whoami"}, bare["tools"])
 	require.Equal(t, map[string]any{}, bare["grants"])
@@ -168,6 +168,8 @@ func neededCalls() []need {
 		{"kv.delete", "update", "{kv}/delete/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
 		{"kv.undelete", "update", "{kv}/undelete/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
 		{"kv.destroy", "update", "{kv}/destroy/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
+		{"ssh.otp", "update", "{ssh}/creds/{role}", nil, `{"role":"needs--otp","ip":"192.0.2.7"}`},
+		{"ssh.sign", "update", "{ssh}/sign/{role}", nil, `{"role":"needs","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB","valid_principals":"app"}`},
 		{"kv.read", "update", "sys/wrapping/wrap", []string{write}, `{"path":"NAME","wrap_ttl":"60s"}`},
 	}
 }
@@ -203,7 +205,7 @@ func policy(t *testing.T, prefix string, without need) string {
 			continue
 		}
 		path := vaultx.MustTemplate(template).Render(func(h vaultx.Hole) string {
-			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*"}[h.Name]
+			return map[string]string{"kv": "secret", "ssh": devstacktest.SSHMount, "prefix": prefix, "path": "*", "role": "*"}[h.Name]
 		})
 		fmt.Fprintf(&hcl, "path %q { capabilities = [%q] }\n", path, strings.Join(left, `","`))
 	}
@@ -214,7 +216,10 @@ func policy(t *testing.T, prefix string, without need) string {
 // less, the call that takes it is forbidden, and no other.
 func TestNeedsAreComplete(t *testing.T) {
 	v := devstacktest.Shared(t)
-	p := principal("needs")
+	p := with(principal("needs"), func(p *auth.Principal) { p.Grants = auth.Grants{"ssh": {"needs*"}} })
+	devstacktest.MountSSH(t, v)
+	sshRole(t, v, "needs", caRole("app", nil))
+	sshRole(t, v, "needs--otp", map[string]any{"key_type": "otp", "default_user": "ubuntu", "cidr_list": "192.0.2.0/24"})
 	root := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken})
 	calls := neededCalls()
 	covered := map[string][]string{}
