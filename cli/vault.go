@@ -15,8 +15,15 @@ func openVault(cfg *config.Config) (*vaultx.Client, error) {
 		ClientCert: cfg.Vault.ClientCert, ClientKey: cfg.Vault.ClientKey,
 		TLSServerName: cfg.Vault.TLSServerName, SkipVerify: cfg.Vault.SkipVerify,
 		MaxConcurrent: cfg.Vault.MaxConcurrent,
-		Mounts:        vaultx.Mounts{KV: cfg.Vault.KVMount},
+		Mounts:        mounts(cfg),
 	})
+}
+
+// mounts are where the engines are.
+func mounts(cfg *config.Config) vaultx.Mounts {
+	return vaultx.Mounts{
+		KV: cfg.Vault.KVMount, Transit: cfg.Vault.TransitMount, Database: cfg.Vault.DatabaseMount, SSH: cfg.Vault.SSHMount,
+	}
 }
 
 // needPath is where a need is, with the mounts of configuration, a prefix, and
@@ -26,6 +33,8 @@ func needPath(cfg *config.Config, need tools.Need, prefix, word string) string {
 		switch h.Name {
 		case "kv":
 			return cfg.Vault.KVMount
+		case "ssh":
+			return cfg.Vault.SSHMount
 		case "prefix":
 			return prefix
 		}

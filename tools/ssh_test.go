@@ -1,7 +1,6 @@
 package tools_test
 
 import (
-	"crypto/dsa" //nolint:staticcheck // to see it refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -315,15 +314,16 @@ func badSSHArguments(t *testing.T, private ed25519.PrivateKey, public string) ma
 	return rows
 }
 
+// Keys of kinds that are too weak.
+const (
+	oldDSAKey   = "ssh-dss AAAAB3NzaC1kc3MAAACBALVV8b/MPutEocYpi/NwAo3bhC7sUl6jIHQqvUozR9et/zsB7Y2b1LlbugZosFeA9B20bx4lFccVoWDE0GoQ12oofdtyll8JyST+kriuFtIwgq1cdkgQLeLyexTOZyj8UmA52HAg0A2DhmdD4KyYt4pVUwg4pIOzpLKtzXzg2o7dAAAAFQDjHc0ZktkOOCUXuIQu2j0+WmWtPQAAAIAg3FfBcxDAxLq8h6G1mHuEhGy9oAM+9gg5GVEkFDOzI9KPpJsEsa+peTe1Uf5qv2Y1QblVkp356DZSxy0xU6p7hHtqWQ7CbVoquSPt7vzzQRDINOalxHMDYMdks0KoXulszYvVuVybMhEvLttqS7tCJ/dMog1X/4Qriu7Lq4mzCAAAAIBbgfJcbN2R+ZUghQ+0vtS6gczh9obOguM8IOyNxxwB7UDTTeTpDohY8HIEhcpc3ZftBzh8S6tHZz6MRZMG/9zRWynFvRzG3U7Qr4DsxXBE87QoSBX3Ie4aQBlWwHcyHeALb7Jw7olzSBkDIYyBrf75i08lRkkY9yD+cfp7K8AbAQ=="
+	smallRSAKey = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDO74C1Uniknv9r/SlV/fnS3jJtB4a1SlbQvTvLX2rx5LErCT0eh1MoSAo3HYzEjgF5RkPbCLpEZ6ztWQyS+1TcK0paeivRTRIAC52bPiEv633dzPDJJB4MZb78kxvZCQirjY2+9kbBx4vmoPrIj5JJtAes5TqV1No1FcW5zoct2w=="
+)
+
 // badSSHKeys are lines that are no plain public key of a kind that is taken.
 func badSSHKeys(t *testing.T, private ed25519.PrivateKey, public string) map[string]string {
 	t.Helper()
 	kind, blob, _ := strings.Cut(public, " ")
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // to see it refused
-	require.NoError(t, err)
-	old := &dsa.PrivateKey{}
-	require.NoError(t, dsa.GenerateParameters(&old.Parameters, rand.Reader, dsa.L1024N160))
-	require.NoError(t, dsa.GenerateKey(old, rand.Reader))
 	block, err := ssh.MarshalPrivateKey(private, "")
 	require.NoError(t, err)
 	signer, err := ssh.NewSignerFromKey(private)
@@ -335,7 +335,7 @@ func badSSHKeys(t *testing.T, private ed25519.PrivateKey, public string) map[str
 		"cut": public[:len(public)-4], "two lines": public + "\n" + public, "comment with a newline": public + " me\nssh-ed25519 AAAA", "carriage return": public + "\r\n",
 		"two line ends": public + "\n\n", "leading blank": " " + public, "two blanks": kind + "  " + blob, "tab": kind + "\t" + blob, "NUL": public + "\x00", "escape": public + " \x1b[2J",
 		"options": `command="x" ` + public, "restrict": "restrict " + public, "authority": "cert-authority " + public, "principals": `principals="root" ` + public,
-		"certificate": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(cert))), "DSA": publicLine(t, &old.PublicKey), "RSA of 1024 bits": publicLine(t, &small.PublicKey),
+		"certificate": strings.TrimSpace(string(ssh.MarshalAuthorizedKey(cert))), "DSA": oldDSAKey, "RSA of 1024 bits": smallRSAKey,
 		"private key": string(pem.EncodeToMemory(block)), "long": public + " " + strings.Repeat("c", 16<<10), "long comment in bytes": public + " " + strings.Repeat("ü", 8<<10),
 		"base64 for URLs": kind + " " + strings.NewReplacer("A", "-").Replace(blob), "something after it": kind + " " + blob + "AAAA",
 	}
