@@ -20,12 +20,14 @@ import (
 // without a new line here.
 func TestCanary(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
+	sshRoles(t, v)
 	logs := t.TempDir()
 	env := settings(t, v, "LOG_DIR="+logs)
 	p := startHTTP(t, env)
 	stdio := openRawStdio(t, env, devKey)
 	surfaces := rawHTTP(t, p.url, devKey)
 	surfaces["stdio"] = stdio.call
+	var issued []string // by Vault: what it made, no mark can stand in
 
 	for surface, call := range surfaces {
 		refusals, successes := 0, 0
@@ -47,6 +49,7 @@ func TestCanary(t *testing.T) {
 		require.Equal(t, "ok", wrote.code)
 		requireNoMark(t, string(wrote.content), "the answer to a write")
 		require.Contains(t, call(t, toolCall(`"kv.read"`, `{"path":"app/db"}`)), canary)
+		issued = append(issued, issuedBySSH(t, call)...)
 		require.Greater(t, refusals, 60, "too few calls failed for this test to mean anything")
 		require.Greater(t, successes, 4, "too few calls succeeded")
 
@@ -65,6 +68,34 @@ func TestCanary(t *testing.T) {
 	}
 	require.NotZero(t, requireNoMarkBelow(t, logs), "there is no log to search")
 	require.NotZero(t, requireNoMarkBelow(t, setting(env, "STATE_DIR")), "there is no trail to search")
+	for _, value := range issued {
+		require.NotContains(t, p.stderr()+stdio.said.String(), value)
+		requireNowhereBelow(t, logs, value)
+		requireNowhereBelow(t, setting(env, "STATE_DIR"), value)
+	}
+}
+
+// issuedBySSH are secrets that Vault makes when it is asked: a password, and the
+// token that another is wrapped in. They stand in the answers alone. The key
+// that is signed has the mark in its comment, which goes nowhere.
+func issuedBySSH(t *testing.T, call rawCall) []string {
+	t.Helper()
+	text := func(args obj, tool, path string) string {
+		raw, err := json.Marshal(args)
+		require.NoError(t, err)
+		got := judge(t, call(t, toolCall(quote(tool), string(raw))))
+		require.Equal(t, "ok", got.code)
+		var result obj
+		require.NoError(t, json.Unmarshal(got.content, &result))
+		value, _ := dig(result, path).(string)
+		require.NotEmpty(t, value, path)
+		return value
+	}
+	requireNoMark(t, text(obj{"role": "dev", "public_key": sshKey + " " + canary}, "ssh.sign", "certificate"), "a certificate")
+	return []string{
+		text(obj{"role": "dev--otp", "ip": "192.0.2.7"}, "ssh.otp", "otp"),
+		text(obj{"role": "dev--otp", "ip": "192.0.2.7", "wrap_ttl": "60s"}, "ssh.otp", "wrap.token"),
+	}
 }
 
 // markedArguments are arguments for a tool, each set with the mark in one place

@@ -67,11 +67,23 @@ func requireNoMark(t testing.TB, text, about string) {
 // the files' names; it returns how many it searched.
 func requireNoMarkBelow(t *testing.T, root string) (files int) {
 	t.Helper()
+	return searchBelow(t, root, func(text, about string) { requireNoMark(t, text, about) })
+}
+
+// requireNowhereBelow looks in the same way for a value that has no mark.
+func requireNowhereBelow(t *testing.T, root, value string) {
+	t.Helper()
+	searchBelow(t, root, func(text, about string) { require.NotContains(t, text, value, about) })
+}
+
+// searchBelow shows each file below a folder, and each name.
+func searchBelow(t *testing.T, root string, look func(text, about string)) (files int) {
+	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		requireNoMark(t, d.Name(), "a file's name")
+		look(d.Name(), "a file's name")
 		if d.IsDir() {
 			return nil
 		}
@@ -80,7 +92,7 @@ func requireNoMarkBelow(t *testing.T, root string) (files int) {
 			return err
 		}
 		files++
-		requireNoMark(t, string(b), filepath.Base(path))
+		look(string(b), filepath.Base(path))
 		return nil
 	}))
 	return files

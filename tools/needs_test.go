@@ -27,7 +27,7 @@ type need struct {
 // grantOf is the one object of each engine that the principal of these tests may
 // name: the policy has its very name.
 var grantOf = auth.Grants{
-	"transit": {devstack.KeyRSA}, "database": {devstack.RoleReadOnly},
+	"transit": {devstack.KeyRSA}, "database": {devstack.RoleReadOnly}, "ssh": {"demo-*"},
 }
 
 func neededCalls() []need {
@@ -59,6 +59,10 @@ func neededCalls() []need {
 		{"transit.verify", "update", "{transit}/verify/{key}", []string{sign}, `{"key":"demo-rsa","input":"","signature":"SIGNATURE"}`},
 		{"transit.random", "update", "{transit}/random", nil, `{}`},
 		{"transit.decrypt", "update", "sys/wrapping/wrap", []string{encrypt}, `{"key":"demo-rsa","ciphertext":"CIPHERTEXT","wrap_ttl":"60s"}`},
+
+		{"ssh.otp", "update", "{ssh}/creds/{role}", nil, `{"role":"demo-otp","ip":"127.0.0.1"}`},
+		{"ssh.otp", "update", "sys/wrapping/wrap", nil, `{"role":"demo-otp","ip":"127.0.0.1","wrap_ttl":"60s"}`},
+		{"ssh.sign", "update", "{ssh}/sign/{role}", nil, `{"role":"demo-ca","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB","valid_principals":"ubuntu"}`},
 
 		{"db.issue_creds", "read", "{database}/creds/{role}", nil, `{"role":"readonly"}`},
 		{"db.issue_creds", "update", "sys/wrapping/wrap", nil, `{"role":"readonly","wrap_ttl":"60s"}`},

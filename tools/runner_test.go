@@ -223,7 +223,7 @@ func TestFloodOverTheLimitIsCounted(t *testing.T) {
 }
 
 func TestExcludeNamesWhatThereIs(t *testing.T) {
-	for entry, fewer := range map[string]int{"kv.read": 1, "kv_read": 1, "kv": 8, "kv.*": 8, "db": 3, "transit": 6, "whoami": 1} {
+	for entry, fewer := range map[string]int{"kv.read": 1, "kv_read": 1, "kv": 8, "kv.*": 8, "db": 3, "transit": 6, "ssh": 2, "whoami": 1} {
 		r := newRig(t, rigOptions{Options: tools.Options{Exclude: []string{entry}}})
 		require.Len(t, r.runner.Visible(principal("dev")), len(tools.NewCatalog().Tools())-fewer, entry)
 	}
