@@ -42,7 +42,9 @@ func sshSigner(t testing.TB) ssh.Signer {
 	return signer
 }
 
-func sshLine(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
+func sshLine(key ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+}
 
 // A Vault that gives another certificate than was asked for, whether by its
 // role, a plugin or whoever stands between: it goes no further.
@@ -56,7 +58,7 @@ func TestSSHSignWithholds(t *testing.T) {
 	}
 	least := vaultx.SSHSignRequest{Key: key, CertType: vaultx.SSHUser}
 	host := vaultx.SSHSignRequest{Key: key, CertType: vaultx.SSHHost, Principals: []string{"a.example.org"}}
-	seconds := func(from time.Duration) uint64 { return uint64(time.Now().Add(from).Unix()) } //nolint:gosec // after 1970
+	seconds := func(from time.Duration) uint64 { return uint64(time.Now().Add(from).Unix()) }
 	for about, row := range map[string]struct {
 		asked  vaultx.SSHSignRequest
 		change func(*ssh.Certificate)
