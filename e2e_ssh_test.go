@@ -38,7 +38,9 @@ func sshRoles(t testing.TB, v *devstack.Vault) {
 // sshStory is what a user does with SSH, through every surface: v is asked as a
 // host asks it.
 func sshStory(v *devstack.Vault) []step {
-	sign := func(more ...any) obj { return sshArgs(obj{"role": "dev", "public_key": sshKey, "valid_principals": "app"}, more) }
+	sign := func(more ...any) obj {
+		return sshArgs(obj{"role": "dev", "public_key": sshKey, "valid_principals": "app"}, more)
+	}
 	otp := func(more ...any) obj { return sshArgs(obj{"role": "dev--otp", "ip": "192.0.2.7"}, more) }
 	field := func(name string) func(*testing.T, obj) { return has("details.field", "/"+name) }
 	steps := []step{

@@ -163,7 +163,7 @@ func TestDecodeTakes(t *testing.T) {
 	}
 }
 
-// The published pattern of a path and the grammar that decides agree, but for
+// The published pattern of a path or name and the grammar that decides agree, but for
 // the length of a segment, which RE2 cannot count within a count.
 func TestPatternsAgreeWithTheGrammar(t *testing.T) {
 	for _, c := range []struct {

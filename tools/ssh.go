@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	sshSignPath  = "{ssh}/sign/{role}"
-	sshCredsPath = "{ssh}/creds/{role}"
+	sshSignPath = "{ssh}/sign/{role}"
+	sshOTPPath  = "{ssh}/creds/{role}"
 )
 
 // Bounds of what a certificate can be asked for.
@@ -75,7 +75,7 @@ func sshTools() []*Tool {
 			Name: "ssh.otp", Title: "Get a one-time SSH password",
 			Doc:   "Get a password for one login to one host by SSH, where the host asks Vault about passwords. It can be used once. With wrap_ttl the password stays out of the answer, which then holds a single-use token for whoever logs in.",
 			Scope: auth.Write, Effect: Uses,
-			Needs: []Need{{Path: sshCredsPath, Capabilities: []string{"update"}}},
+			Needs: []Need{{Path: sshOTPPath, Capabilities: []string{"update"}}},
 			Route: "POST /ssh/otp",
 		}, sshOTP),
 		Define(Tool{

@@ -187,6 +187,14 @@ func TestSSHSignCarriesWhatIsAskedFor(t *testing.T) {
 	require.Empty(t, byDefault.CriticalOptions)
 	require.WithinDuration(t, time.Now().Add(5*time.Minute), time.Unix(int64(byDefault.ValidBefore), 0), 10*time.Second)
 
+	// Why operators must name the options that callers may set: to Vault, one of
+	// the caller's takes the place of all of the role's.
+	sshRole(t, v, "carry--forced", caRole("app", map[string]any{"default_critical_options": map[string]string{"force-command": "uptime"}, "allowed_critical_options": ""}))
+	forced := args(t, "role", "carry--forced", "public_key", public, "valid_principals", "app")
+	require.Equal(t, map[string]string{"force-command": "uptime"}, parseCert(t, r.conform(p, "ssh.sign", forced)["certificate"]).CriticalOptions)
+	forced = args(t, "role", "carry--forced", "public_key", public, "valid_principals", "app", "critical_options", map[string]string{"source-address": "192.0.2.1"})
+	require.Equal(t, map[string]string{"source-address": "192.0.2.1"}, parseCert(t, r.conform(p, "ssh.sign", forced)["certificate"]).CriticalOptions)
+
 	host := parseCert(t, r.conform(p, "ssh.sign", args(t, "role", "carry--host", "public_key", public, "cert_type", "host", "valid_principals", "a.example.org,b-2.example.org", "ttl", "87600h"))["certificate"])
 	require.Equal(t, uint32(ssh.HostCert), host.CertType)
 	require.Equal(t, []string{"a.example.org", "b-2.example.org"}, host.ValidPrincipals)

@@ -81,7 +81,7 @@ func checkSSHCertificate(text string, req SSHSignRequest, now time.Time) (SSHCer
 		return SSHCertificate{}, withheld("it has a principal that is no plain name")
 	case len(req.Principals) > 0 && slices.ContainsFunc(cert.ValidPrincipals, func(p string) bool { return !slices.Contains(req.Principals, p) }):
 		return SSHCertificate{}, withheld("it has a principal that was not asked for")
-	case cert.ValidAfter >= cert.ValidBefore || cert.ValidBefore > uint64(now.Add(longest+clockSkew).Unix()): //nolint:gosec // now is after 1970
+	case cert.ValidAfter >= cert.ValidBefore || cert.ValidBefore > uint64(now.Add(longest+clockSkew).Unix()):
 		return SSHCertificate{}, withheld("it is valid for longer than was asked for, or Vault's clock is ahead")
 	case req.KeyID != "" && cert.KeyId != req.KeyID:
 		return SSHCertificate{}, withheld("it has another key id")
@@ -107,7 +107,7 @@ func parseSSHCertificate(text string) (*ssh.Certificate, error) {
 	checker := ssh.CertChecker{
 		SupportedCriticalOptions: slices.Collect(maps.Keys(cert.CriticalOptions)),
 		// Whether it is valid now is not the question, and clocks differ.
-		Clock: func() time.Time { return time.Unix(int64(cert.ValidAfter), 0) }, //nolint:gosec // the checker refuses one that overflows
+		Clock: func() time.Time { return time.Unix(int64(cert.ValidAfter), 0) },
 	}
 	principal := ""
 	if len(cert.ValidPrincipals) > 0 {
