@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -20,6 +21,7 @@ import (
 // without a new line here.
 func TestCanary(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
+	seedTransit(t, v)
 	logs := t.TempDir()
 	env := settings(t, v, "LOG_DIR="+logs)
 	p := startHTTP(t, env)
@@ -27,7 +29,9 @@ func TestCanary(t *testing.T) {
 	surfaces := rawHTTP(t, p.url, devKey)
 	surfaces["stdio"] = stdio.call
 
+	var made []string // secrets that the product has made
 	for surface, call := range surfaces {
+		made = append(made, markedKeys(t, call)...)
 		refusals, successes := 0, 0
 		for _, tool := range tools.NewCatalog().Tools() {
 			for _, args := range markedArguments(t, tool) {
@@ -62,9 +66,57 @@ func TestCanary(t *testing.T) {
 		require.Contains(t, said, `"outcome":"invalid"`, "calls are logged")
 		require.Contains(t, said, `"rejected"`, "and what is no call")
 		requireNoMark(t, said, "stderr")
+		for _, secret := range made {
+			require.NotContains(t, said, secret)
+		}
 	}
 	require.NotZero(t, requireNoMarkBelow(t, logs), "there is no log to search")
+	for _, secret := range made {
+		requireNotBelow(t, logs, secret)
+		requireNotBelow(t, setting(env, "STATE_DIR"), secret)
+	}
 	require.NotZero(t, requireNoMarkBelow(t, setting(env, "STATE_DIR")), "there is no trail to search")
+}
+
+// markedKeys sends the mark through keys, where it comes back in nothing but
+// what was decrypted, and returns random values and wrapping tokens, which stand
+// nowhere but in their answers.
+func markedKeys(t *testing.T, call rawCall) (made []string) {
+	t.Helper()
+	ok := func(tool string, args obj) (obj, string) {
+		text, err := json.Marshal(args)
+		require.NoError(t, err)
+		answer := call(t, toolCall(quote(tool), string(text)))
+		got := judge(t, answer)
+		require.Equal(t, "ok", got.code, answer)
+		var result obj
+		require.NoError(t, json.Unmarshal(got.content, &result))
+		return result, answer
+	}
+	mark := base64.StdEncoding.EncodeToString([]byte(canary))
+	aside := func(more ...any) obj {
+		o := obj{"key": "dev--tenants", "context": mark, "associated_data": mark}
+		for i := 0; i < len(more); i += 2 {
+			o[more[i].(string)] = more[i+1]
+		}
+		return o
+	}
+	sealed, answer := ok("transit.encrypt", aside("plaintext", canary, "encoding", "utf8"))
+	requireNoMark(t, answer, "the answer to transit.encrypt")
+	_, answer = ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"]))
+	require.Contains(t, answer, mark, "the one place where it may stand")
+	wrapped, answer := ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"], "wrap_ttl", "60s"))
+	requireNoMark(t, answer, "a wrapped answer")
+	signed, answer := ok("transit.sign", obj{"key": "dev--sign", "input": mark})
+	requireNoMark(t, answer, "the answer to transit.sign")
+	_, answer = ok("transit.verify", obj{"key": "dev--sign", "input": mark, "signature": signed["signature"]})
+	requireNoMark(t, answer, "the answer to transit.verify")
+	random, _ := ok("transit.random", obj{})
+	for _, secret := range []any{random["random"], dig(wrapped, "wrap.token")} {
+		require.NotEmpty(t, secret)
+		made = append(made, secret.(string))
+	}
+	return made
 }
 
 // markedArguments are arguments for a tool, each set with the mark in one place
@@ -73,11 +125,29 @@ func TestCanary(t *testing.T) {
 func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 	t.Helper()
 	var schema struct {
-		Properties map[string]struct{ Type string }
+		Properties map[string]struct {
+			Type string
+			Enum []string
+		}
 	}
 	require.NoError(t, json.Unmarshal(tool.InputSchema, &schema))
 	base := obj{}
 	for name, p := range schema.Properties {
+		switch {
+		case name == "encoding":
+			base[name] = "utf8"
+		case len(p.Enum) > 0:
+			base[name] = p.Enum[0]
+		case name == "key":
+			base[name] = "dev"
+		case name == "ciphertext", name == "signature":
+			base[name] = "vault:v1:AAAA"
+		case name == "context", name == "associated_data":
+			base[name] = "YQ=="
+		}
+		if base[name] != nil {
+			continue
+		}
 		switch p.Type {
 		case "string":
 			base[name] = "app/db"
@@ -105,8 +175,8 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			obj{"n": json.Number("1e400"), canary: 1},
 			obj{canary: json.Number("12345678901234567890")},
 		} {
-			if value == canary && (name == "path" || name == "prefix") {
-				continue // a path that the grammar takes stands in the trail in clear, by design
+			if value == canary && (name == "path" || name == "prefix" || name == "key") {
+				continue // a path or name that the grammar takes stands in the trail in clear, by design
 			}
 			sets = append(sets, with(name, value))
 		}

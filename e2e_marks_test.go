@@ -67,6 +67,21 @@ func requireNoMark(t testing.TB, text, about string) {
 // the files' names; it returns how many it searched.
 func requireNoMarkBelow(t *testing.T, root string) (files int) {
 	t.Helper()
+	eachFile(t, root, func(name, content string) {
+		files++
+		requireNoMark(t, content, name)
+	})
+	return files
+}
+
+// requireNotBelow looks for a text of the product's own in every file.
+func requireNotBelow(t *testing.T, root, text string) {
+	t.Helper()
+	eachFile(t, root, func(name, content string) { require.NotContains(t, content, text, name) })
+}
+
+func eachFile(t *testing.T, root string, look func(name, content string)) {
+	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -79,11 +94,9 @@ func requireNoMarkBelow(t *testing.T, root string) (files int) {
 		if err != nil {
 			return err
 		}
-		files++
-		requireNoMark(t, string(b), filepath.Base(path))
+		look(filepath.Base(path), string(b))
 		return nil
 	}))
-	return files
 }
 
 // The search finds what it is to find.

@@ -48,8 +48,12 @@ type holder struct {
 func held() holder {
 	text, j := secret.NewText(canary), secret.NewJSON([]byte(`{"a":"`+canary+`"}`))
 	return holder{
-		text, j, &text, []secret.Text{text}, map[string]secret.JSON{"k": j}, text, text, j, j,
-		secret.Content{Text: text}, secret.Content{Text: text},
+		text, j, &text,
+		[]secret.Text{text},
+		map[string]secret.JSON{"k": j},
+		text, text, j, j,
+		secret.Content{Text: text},
+		secret.Content{Text: text},
 	}
 }
 
