@@ -19,10 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/audit"
+	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/secret"
+	"vault-mcp/tools"
+	"vault-mcp/vaultx"
 )
 
 var updateScripts = flag.Bool("update", false, "write the scripts' transcripts anew")
@@ -48,7 +51,7 @@ func TestScript(t *testing.T) {
 	v := devstacktest.Shared(t)
 	bin, err := devstack.Find(t.Context(), nil)
 	require.NoError(t, err)
-	token, err := v.CreateToken(t.Context(), scriptPolicy, devstack.TokenOptions{})
+	token, err := v.CreateToken(t.Context(), scriptPolicy(), devstack.TokenOptions{})
 	require.NoError(t, err)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -78,16 +81,14 @@ func TestScript(t *testing.T) {
 }
 
 // scriptPolicy is what a server needs of Vault, below the prefix of all scripts.
-const scriptPolicy = `
-path "secret/data/scripts/*"     { capabilities = ["create", "read", "update", "patch", "delete"] }
-path "secret/metadata/scripts/*" { capabilities = ["read", "list"] }
-path "secret/delete/scripts/*"   { capabilities = ["update"] }
-path "secret/undelete/scripts/*" { capabilities = ["update"] }
-path "secret/destroy/scripts/*"  { capabilities = ["update"] }
-path "sys/wrapping/wrap"         { capabilities = ["update"] }
-path "sys/capabilities-self"     { capabilities = ["update"] }
-path "auth/token/lookup-self"    { capabilities = ["read"] }
+func scriptPolicy() string {
+	all := &auth.Principal{Prefix: "scripts", Grants: auth.Grants{"transit": {"*"}, "database": {"*"}, "ssh": {"*"}}}
+	mounts := vaultx.Mounts{KV: "secret", Transit: "transit", Database: "database", SSH: "ssh"}
+	return tools.PolicyHCL(tools.NewCatalog(), mounts, all) + `
+path "sys/capabilities-self"  { capabilities = ["update"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
 `
+}
 
 // processes is the key of what a script has started and not stopped.
 type processes struct{}

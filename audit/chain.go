@@ -10,13 +10,12 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+
+	"vault-mcp/secret"
 )
 
-// KeySize is the size in bytes of the key of a trail.
-const KeySize = 32
-
-// HashPrefix stands before a keyed hash of a value.
-const HashPrefix = "hmac-sha256:"
+// hashPrefix stands before a keyed hash of a value.
+const hashPrefix = "hmac-sha256:"
 
 const (
 	macName = `,"mac":"`
@@ -44,8 +43,8 @@ type keys struct {
 }
 
 func derive(key []byte) (keys, error) {
-	if len(key) != KeySize {
-		return keys{}, fmt.Errorf("audit: the key has %d bytes; want %d", len(key), KeySize)
+	if len(key) != secret.KeySize {
+		return keys{}, fmt.Errorf("audit: the key has %d bytes; want %d", len(key), secret.KeySize)
 	}
 	var errs error
 	label := func(use string, n int) []byte {
@@ -107,9 +106,9 @@ func newHasher(key []byte) *hasher {
 func (h *hasher) of(b []byte) string {
 	m := h.pool.Get().(*macer) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.pool.Put(m)
-	var out [len(HashPrefix) + macHex]byte
-	copy(out[:], HashPrefix)
-	copy(out[len(HashPrefix):], m.of(b))
+	var out [len(hashPrefix) + macHex]byte
+	copy(out[:], hashPrefix)
+	copy(out[len(hashPrefix):], m.of(b))
 	return string(out[:])
 }
 

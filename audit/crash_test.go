@@ -229,7 +229,7 @@ func TestFilesThatAreNotOurs(t *testing.T) {
 		"open to others":    func(path string) error { return writeMode(path, 0o640) },
 		"open to all":       func(path string) error { return writeMode(path, 0o606) },
 	} {
-		for _, end := range []string{"", ".head"} {
+		for _, end := range []string{"", ".head", ".000001"} {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "trail.jsonl")
 			require.NoError(t, place(path+end), what)
@@ -243,6 +243,22 @@ func TestFilesThatAreNotOurs(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o777))
 	_, err := audit.Open(audit.Options{Dir: dir, Key: key(1)})
 	require.ErrorContains(t, err, "can be written by everybody")
+}
+
+// What has the name of a part of a chain and is no file is no empty part.
+func TestPartThatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trail.jsonl")
+	require.NoError(t, os.Mkdir(path, 0o700))
+	_, err := audit.Open(audit.Options{Path: path, Key: key(1)})
+	require.Error(t, err)
+	require.NoError(t, os.Remove(path))
+	require.NotEmpty(t, read(t, path+".head"), "the chain has begun, and has no record yet")
+
+	require.NoError(t, syscall.Mkfifo(path+".000001", 0o600))
+	_, err = audit.Open(audit.Options{Path: path, Key: key(1)})
+	require.ErrorContains(t, err, "not a regular file")
+	require.NoError(t, os.Remove(path+".000001"))
+	verifyOK(t, write(t, audit.Options{Path: path}, 1))
 }
 
 func writeMode(path string, mode os.FileMode) error {

@@ -42,7 +42,7 @@
 //
 // # Format, version 1
 //
-// A line is one JSON object in UTF-8, at most MaxRecord bytes with its line
+// A line is one JSON object in UTF-8, at most 16 KiB with its line
 // end, in which every character that is not printable is escaped. Its members
 // stand in the order of the fields of Record; absent ones are omitted, except
 // the first four and the last two:

@@ -35,7 +35,7 @@ func filled(s string) Record {
 func checkLine(t *testing.T, want Record) Record {
 	t.Helper()
 	line := encodeLine(want)
-	require.LessOrEqual(t, len(line), MaxRecord)
+	require.LessOrEqual(t, len(line), maxRecord)
 	require.Equal(t, 1, bytes.Count(line, []byte{'\n'}))
 	require.Equal(t, byte('\n'), line[len(line)-1])
 	text := line[:len(line)-1]

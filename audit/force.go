@@ -16,13 +16,30 @@ import (
 // failed and how many were refused since. A disk that was full recovers in this
 // way by itself.
 
-// flush forces everything up to a record to the disk and moves the head.
-// Callers that wait here together are served by one fsync.
-func (t *Trail) flush(seq uint64) error {
-	t.syncMu.Lock()
-	defer t.syncMu.Unlock()
+// serve forces the records to the disk that callers wait for: all that were
+// written before it began, with one fsync.
+func (t *Trail) serve() {
 	t.mu.Lock()
-	f, m, unsound, failed := t.f, t.mark(), t.unsound, t.syncErr
+	records := t.unforced
+	t.unforced = nil
+	t.mu.Unlock()
+	if len(records) == 0 {
+		return
+	}
+	err := t.flush(records[len(records)-1].seq)
+	for _, p := range records {
+		t.answer(p, err)
+	}
+	t.mu.Lock()
+	t.waiting -= len(records)
+	t.mu.Unlock()
+}
+
+// flush forces everything up to a record to the disk and moves the head. Only
+// the keeper does it.
+func (t *Trail) flush(seq uint64) error {
+	t.mu.Lock()
+	f, m, unsound, failed, force := t.f, t.mark(), t.unsound, t.syncErr, t.force
 	t.mu.Unlock()
 	if t.synced >= seq && (failed == nil || unsound) {
 		return nil
@@ -30,7 +47,7 @@ func (t *Trail) flush(seq uint64) error {
 	if unsound {
 		return failed
 	}
-	err := t.force(f)
+	err := force(f)
 	if errors.Is(err, os.ErrClosed) {
 		err = nil // rotated meanwhile: the rotation has done it
 	}
@@ -64,13 +81,9 @@ func (t *Trail) spoil(err error) {
 
 // renew turns to a new file when the current one is unsound.
 func (t *Trail) renew() error {
-	t.syncMu.Lock()
-	defer t.syncMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.closed:
-		return errClosed
 	case !t.unsound:
 		return nil
 	case t.waiting > 0:
@@ -106,28 +119,10 @@ func (t *Trail) heal() error {
 	if t.broken == nil {
 		return nil
 	}
+	t.owe()
 	t.begin()
 	if len(t.ends) == 0 {
 		t.add(&Record{Kind: Checkpoint, Count: t.next.seq})
 	}
 	return t.commit()
-}
-
-// Check says whether the trail can be written. It writes nothing, except the
-// record of a recovery when a failure before is over.
-func (t *Trail) Check() error {
-	t.mu.Lock()
-	closed := t.closed
-	t.mu.Unlock()
-	if closed {
-		return unavailable(errClosed)
-	}
-	err := t.mend()
-	t.mu.Lock()
-	seq, again := t.at.seq, t.syncErr != nil
-	t.mu.Unlock()
-	if err == nil && again {
-		err = t.flush(seq)
-	}
-	return unavailable(err)
 }

@@ -15,11 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 func openQuiet(t *testing.T, path string) *Trail {
 	t.Helper()
-	trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, KeySize), SyncInterval: time.Hour})
+	trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, secret.KeySize), SyncInterval: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = trail.Close() })
 	return trail
@@ -28,7 +29,7 @@ func openQuiet(t *testing.T, path string) *Trail {
 func requireWhole(t *testing.T, trail *Trail, refused uint64) ChainReport {
 	t.Helper()
 	require.NoError(t, trail.Close())
-	report, err := Verify(trail.Path(), VerifyOptions{Key: bytes.Repeat([]byte{1}, KeySize)})
+	report, err := Verify(trail.Path(), VerifyOptions{Key: bytes.Repeat([]byte{1}, secret.KeySize)})
 	require.NoError(t, err)
 	require.True(t, report.OK, "%v", report.Chains[0].Problems)
 	require.Equal(t, refused, report.Chains[0].Refused)
@@ -38,8 +39,6 @@ func requireWhole(t *testing.T, trail *Trail, refused uint64) ChainReport {
 // forcing makes an fsync what f makes of it. No disk that a test can have fails
 // when it is told to.
 func (t *Trail) forcing(f func(*os.File) error) {
-	t.syncMu.Lock()
-	defer t.syncMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.force = f
@@ -104,7 +103,7 @@ func TestFsyncFailsForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said []error
 		trail, err := Open(Options{
-			Path: path, Key: bytes.Repeat([]byte{1}, KeySize), LogError: func(err error) { said = append(said, err) },
+			Path: path, Key: bytes.Repeat([]byte{1}, secret.KeySize), LogError: func(err error) { said = append(said, err) },
 		})
 		require.NoError(t, err)
 		defer func() { _ = trail.Close() }()

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"vault-mcp/audit"
+	"vault-mcp/secret"
 )
 
 // childVar makes the test binary a process that writes a trail.
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func key(b byte) []byte { return bytes.Repeat([]byte{b}, audit.KeySize) }
+func key(b byte) []byte { return bytes.Repeat([]byte{b}, secret.KeySize) }
 
 func open(t testing.TB, opt audit.Options) *audit.Trail {
 	t.Helper()

@@ -48,7 +48,9 @@ func Open(opt Options) (*Trail, error) {
 	t := &Trail{
 		path: opt.Path, opt: opt, keys: k, values: newHasher(k.value), head: head,
 		mac: newMacer(k.chain), turnAt: opt.MaxBytes, force: (*os.File).Sync,
-		stop: make(chan struct{}), done: make(chan struct{}),
+		queue: queue{more: make(chan struct{}, 1)}, patience: patience, writing: newWatch(), keeping: newWatch(),
+		due: make(chan struct{}, 1), checks: make(chan chan error),
+		stop: make(chan struct{}), written: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if err := t.resume(); err != nil {
 		if t.f != nil {
@@ -57,7 +59,8 @@ func Open(opt Options) (*Trail, error) {
 		_ = head.f.Close()
 		return nil, err
 	}
-	go t.run()
+	go t.write()
+	go t.keep()
 	return t, nil
 }
 
@@ -70,7 +73,7 @@ func openHeadFile(path string, k keys) (*headFile, error) {
 	}
 	info, err := regular(f)
 	if err == nil {
-		err = patiently(path, f)
+		err = lock(path, f)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -79,18 +82,17 @@ func openHeadFile(path string, k keys) (*headFile, error) {
 	return &headFile{f: f, info: info, key: newMacer(k.head)}, nil
 }
 
-func patiently(path string, f *os.File) error {
-	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 50) {
-		switch got, err := secret.TryLock(f, false); {
-		case err != nil:
-			return fmt.Errorf("audit: locking %s: %w", f.Name(), err)
-		case got:
-			return nil
-		case time.Now().After(end):
-			return fmt.Errorf("audit: %s is being written by another process; "+
-				"give every process a file of its own (or none, to let it choose)", path)
-		}
+// lock takes the lock of a chain, which is that of its head file.
+func lock(path string, f *os.File) error {
+	got, err := secret.Lock(f, lockPatience, nil)
+	if err != nil {
+		return fmt.Errorf("audit: locking %s: %w", f.Name(), err)
 	}
+	if !got {
+		return fmt.Errorf("audit: %s is being written by another process; "+
+			"give every process a file of its own (or none, to let it choose)", path)
+	}
+	return nil
 }
 
 // regular refuses what is not a file of ours alone.
@@ -164,7 +166,7 @@ func (t *Trail) found() (mark, error) {
 		return mark{}, errors.Join(err, errors.New("there are earlier files, but no head file"))
 	}
 	p := start()
-	m := mark{Chain: random(16), Part: 1, Head: string(p.mac[:])}
+	m := mark{Chain: secret.RandomHex(16), Part: 1, Head: string(p.mac[:])}
 	// The head must outlive a power failure that the first records outlive:
 	// records without a head are not continued.
 	return m, errors.Join(t.head.write(m), t.head.f.Sync())
@@ -208,7 +210,7 @@ func (t *Trail) settle(m mark) error {
 // to its end. It returns where the last whole record ends, and how many bytes
 // of a partial line stand behind it.
 func (t *Trail) follow(name string, off int64) (size, torn int64, err error) {
-	f, err := secret.Open(name)
+	f, err := openFile(name)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -250,7 +252,7 @@ func (t *Trail) tail(f *os.File, off int64) error {
 	if off == 0 {
 		return nil
 	}
-	buf := make([]byte, min(off, 2*MaxRecord))
+	buf := make([]byte, min(off, 2*maxRecord))
 	if _, err := f.ReadAt(buf, off-int64(len(buf))); err != nil {
 		return fmt.Errorf("the end of the file is missing: %w", err)
 	}

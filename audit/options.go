@@ -1,13 +1,13 @@
 package audit
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"vault-mcp/secret"
 )
 
 // Sync says when records are forced to the disk.
@@ -26,13 +26,12 @@ const (
 type Options struct {
 	Dir  string // folder in which the process makes a file of its own
 	Path string // or a file; one process at a time, and its chain goes on
-	Key  []byte // KeySize bytes
+	Key  []byte // secret.KeySize bytes
 
-	Sync               Sync          // Interval
-	SyncInterval       time.Duration // 1 s; with Always, how often the files are looked after
-	MaxBytes           int64         // 64 MiB; a file is rotated when it has reached this
-	CheckpointEvery    int           // 1000 records
-	CheckpointInterval time.Duration // 1 min, if there were records
+	Sync            Sync          // Interval
+	SyncInterval    time.Duration // 1 s; with Always, how often the files are looked after
+	MaxBytes        int64         // 64 MiB; a file is rotated when it has reached this
+	CheckpointEvery int           // 1000 records; one a minute is written too, if there were any
 
 	Now func() time.Time // time.Now
 
@@ -61,9 +60,6 @@ func (o Options) withDefaults() (Options, error) {
 	if o.CheckpointEvery <= 0 {
 		o.CheckpointEvery = 1000
 	}
-	if o.CheckpointInterval <= 0 {
-		o.CheckpointInterval = time.Minute
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -72,7 +68,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Path == "" {
 		o.Path = filepath.Join(o.Dir, fmt.Sprintf("audit-%s-%d-%s.jsonl",
-			o.Now().UTC().Format("20060102T150405Z"), os.Getpid(), random(4)))
+			o.Now().UTC().Format("20060102T150405Z"), os.Getpid(), secret.RandomHex(4)))
 	}
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
@@ -83,11 +79,4 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.Path = path
 	return o, nil
-}
-
-// random is n random bytes in hex.
-func random(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
 }

@@ -28,7 +28,7 @@ const (
 
 // Bounds. Longer strings are cut at a character, and Truncated is set.
 const (
-	MaxRecord = 16 << 10 // bytes of a line with its line end
+	maxRecord = 16 << 10 // bytes of a line with its line end
 
 	maxNeeds = 6 << 10 // encoded bytes of all needs
 	maxNeed  = 2 << 10 // of one need

@@ -61,6 +61,7 @@ func (t *Trail) turn(recovery *Record) error {
 // moveTo does steps 2 to 5, with f as X.next. When it returns an error, f is
 // not in use.
 func (t *Trail) moveTo(f *os.File, to string, recovery *Record) (err error) {
+	t.owe()
 	if recovery != nil { // what is owed stands in the new file, which can be believed
 		recovery.Refused, t.refused = t.refused, 0
 		defer func() {

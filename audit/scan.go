@@ -50,7 +50,7 @@ type lineReader struct {
 }
 
 func newLineReader(r io.Reader, off int64) *lineReader {
-	return &lineReader{r: bufio.NewReaderSize(r, 4*MaxRecord), off: off}
+	return &lineReader{r: bufio.NewReaderSize(r, 4*maxRecord), off: off}
 }
 
 // reset makes l read another file from its beginning.

@@ -229,7 +229,7 @@ func backwards(r io.ReaderAt, end int64, f func(line []byte) bool) error {
 }
 
 func entry(path string, line []byte) (Entry, bool) {
-	if len(line) == 0 || len(line) > MaxRecord {
+	if len(line) == 0 || len(line) > maxRecord {
 		return Entry{}, false
 	}
 	r, err := Parse(line)

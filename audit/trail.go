@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"vault-mcp/fault"
 )
@@ -19,38 +21,48 @@ type Trail struct {
 	values *hasher
 	head   *headFile
 
-	mu      sync.Mutex // guards what follows; held during a write and a rotation
-	f       *os.File
-	info    os.FileInfo // f's identity
-	chain   string      // the chain's random name
-	part    uint64      // f's number in the chain
-	at      position    // the last record written
-	size    int64       // where it ends in f
-	since   int         // callers' records since the last checkpoint
-	turnAt  int64       // size at which to rotate
-	mac     *macer
-	enc     encoder
-	next    position // at, when what stands in enc.buf is written
-	ends    []ending // of the lines in enc.buf
-	torn    int64    // bytes behind size that are no record and could not be taken off
-	cut     uint64   // bytes of partial records taken off since the last good write
-	refused uint64   // records that could not be written since then
-	pinned  bool     // f cannot be shortened (an append-only attribute)
-	broken  error    // why the last write failed
-	moved   error    // the file is no longer ours
-	syncErr error    // why the last flush failed
-	unsound bool     // an fsync of f failed, so f is not written any more
-	waiting int      // callers whose record waits for its fsync
-	closed  bool
+	queue    queue         // what the writer has to do
+	spent    sync.Pool     // of *pending
+	patience time.Duration // how long callers wait
+	taken    atomic.Int64  // records that are in the queue, or in the writer's or the keeper's hand
+	late     atomic.Uint64 // records that were refused because of the time, not in refused yet
+	writing  watch         // the writer's
+	keeping  watch         // the keeper's
 
-	syncMu sync.Mutex // one fsync at a time; taken before mu
-	synced uint64     // the record up to which everything is on the disk
+	mu       sync.Mutex // guards what follows; held during a write and a rotation
+	f        *os.File
+	info     os.FileInfo // f's identity
+	chain    string      // the chain's random name
+	part     uint64      // f's number in the chain
+	at       position    // the last record written
+	size     int64       // where it ends in f
+	since    int         // callers' records since the last checkpoint
+	turnAt   int64       // size at which to rotate
+	mac      *macer
+	enc      encoder
+	next     position // at, when what stands in enc.buf is written
+	ends     []ending // of the lines in enc.buf
+	batch    []*pending
+	torn     int64                // bytes behind size that are no record and could not be taken off
+	cut      uint64               // bytes of partial records taken off since the last good write
+	refused  uint64               // records that could not be written since then
+	pinned   bool                 // f cannot be shortened (an append-only attribute)
+	broken   error                // why the last write failed
+	moved    error                // the file is no longer ours
+	syncErr  error                // why the last flush failed
+	unsound  bool                 // an fsync of f failed, so f is not written any more
+	waiting  int                  // callers whose record waits for its fsync
+	unforced []*pending           // their records, but for those in the keeper's hand
+	force    func(*os.File) error // fsync, but for a test that makes it fail
 
-	force func(*os.File) error // fsync, but for a test that makes it fail
+	synced uint64 // the keeper's: the record up to which everything is on the disk
 
-	stop, done chan struct{}
-	closing    sync.Once
-	closeErr   error
+	due           chan struct{}   // tells the keeper of records in unforced
+	checks        chan chan error // asks the keeper for a Check
+	stop          chan struct{}   // ends the keeper
+	written, kept chan struct{}   // the writer has ended, the keeper has
+	closing       sync.Once
+	closeErr      error
 }
 
 // ending is a line in the buffer: where it ends, and the place in the chain
@@ -64,77 +76,111 @@ type ending struct {
 // if only its line end was missing.
 const fence = "!\n"
 
-var errClosed = errors.New("audit: the trail is closed")
-
 // Path is the file that the trail writes.
 func (t *Trail) Path() string { return t.path }
 
 // HMAC is the keyed hash of a value, as it stands in records.
 func (t *Trail) HMAC(b []byte) string { return t.values.of(b) }
 
-// Append writes a record. When it returns nil, the record has been handed to
-// the kernel (or is on the disk, with Options.Sync Always). When it returns an
-// error, a *fault.Error of kind Unavailable, the call that the record is about
-// must be refused, or its result withheld. The trail goes on by itself once it
-// can be written again.
-func (t *Trail) Append(r Record) error {
-	if r.Kind == "" || r.Kind.own() {
-		return unavailable(fmt.Errorf("audit: %q is not a kind that callers write", r.Kind))
-	}
-	r.Chain, r.Key, r.Part, r.File, r.Chains = "", "", 0, "", nil
-	r.Count, r.Cut, r.Torn, r.Unsynced, r.Refused = 0, 0, 0, 0, 0
+// maxBatch is how many bytes of records are written together, by and large.
+const maxBatch = 64 << 10
 
-	seq, durable, note, err := t.append(&r)
-	if note != nil {
-		t.opt.LogError(note)
+// write writes the records in the queue until it is closed.
+func (t *Trail) write() {
+	defer close(t.written)
+	var spare []*pending
+	for {
+		all := t.queue.take(spare[:0])
+		if len(all) == 0 {
+			return
+		}
+		for rest := all; len(rest) > 0; {
+			t.writing.begin()
+			n, note := t.writeSome(rest)
+			if note != nil {
+				t.opt.LogError(note)
+			}
+			t.writing.end()
+			rest = rest[n:]
+		}
+		clear(all)
+		spare = all
 	}
-	if err == nil && durable {
-		err = t.flush(seq)
-		t.mu.Lock()
-		t.waiting--
-		t.mu.Unlock()
-	}
-	return unavailable(err)
 }
 
-// append writes a record and what is due with it. durable says that the caller
-// must wait for an fsync; note is a failure that does not concern the record.
-func (t *Trail) append(r *Record) (seq uint64, durable bool, note, err error) {
+// writeSome writes the first of the records, with what is due with them, and
+// says how many it has dealt with. note is a failure that does not concern them.
+func (t *Trail) writeSome(records []*pending) (n int, note error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		return 0, false, nil, errClosed
-	}
-	if err = t.moved; err == nil && t.unsound {
+	t.owe()
+	err, since := t.moved, t.since
+	if err == nil && t.unsound {
 		err = t.syncErr
 	}
 	if err == nil {
-		t.begin()
-		t.add(r)
-		due := t.since+1 >= t.opt.CheckpointEvery
-		if due {
-			t.add(&Record{Kind: Checkpoint, Count: t.next.seq})
+		n, since = t.gather(records)
+		if len(t.batch) == 0 {
+			return n, nil
 		}
-		if err = t.commit(); err == nil {
-			t.since++
-			if due {
-				t.since = 0
+		err = t.commit()
+	} else {
+		n, t.batch = len(records), append(t.batch[:0], records...)
+	}
+	defer clear(t.batch)
+	if err != nil {
+		for _, p := range t.batch {
+			if t.answer(p, err) {
+				t.refused++
 			}
 		}
+		return n, nil
 	}
-	if err != nil {
-		t.refused++
-		return 0, false, nil, err
-	}
-	seq = t.at.seq
+	t.since = since
 	if t.size >= t.turnAt {
 		note = t.rotate()
 	}
-	if durable = t.opt.Sync == Always || t.syncErr != nil; durable {
-		t.waiting++
+	if t.opt.Sync == Always || t.syncErr != nil {
+		t.waiting += len(t.batch)
+		t.unforced = append(t.unforced, t.batch...)
+		wake(t.due)
+		return n, note
 	}
-	return seq, durable, note, nil
+	for _, p := range t.batch {
+		t.answer(p, nil)
+	}
+	return n, note
 }
+
+// gather makes a batch of the first of the records, up to a bound and to where
+// the file is to be rotated. since is what t.since is once it is written.
+func (t *Trail) gather(records []*pending) (n, since int) {
+	t.begin()
+	t.batch, since = t.batch[:0], t.since
+	for _, p := range records {
+		size := len(t.enc.buf)
+		if len(t.batch) > 0 && (size >= maxBatch || t.size+t.torn+int64(size) >= t.turnAt) {
+			break
+		}
+		n++
+		if p.over.Load() { // its caller has given up and counted it
+			t.answer(p, nil)
+			continue
+		}
+		t.add(&p.rec)
+		if since++; since >= t.opt.CheckpointEvery {
+			t.add(&Record{Kind: Checkpoint, Count: t.next.seq})
+			since = 0
+		}
+		p.seq = t.next.seq
+		t.batch = append(t.batch, p)
+	}
+	return n, since
+}
+
+// owe puts the records that came too late to those that the next recovery record
+// counts.
+func (t *Trail) owe() { t.refused += t.late.Swap(0) }
 
 // begin starts a batch of lines that are written together. If something went
 // wrong before, the first of them says so.

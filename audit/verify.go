@@ -13,7 +13,7 @@ import (
 
 // VerifyOptions say with what a trail is verified, and what may be missing.
 type VerifyOptions struct {
-	Key []byte // KeySize bytes
+	Key []byte // secret.KeySize bytes
 
 	// Partial accepts what archiving leaves behind: files that are gone at the
 	// beginning of a chain, and, where there is no head file, at its end, and whole

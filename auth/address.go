@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"time"
 )
@@ -33,33 +32,33 @@ type AddressLimiter struct {
 func NewAddressLimiter() *AddressLimiter { return newAddressLimiter(defaultBuckets, nil) }
 
 func newAddressLimiter(room int, clock func() time.Duration) *AddressLimiter {
-	return &AddressLimiter{
+	l := &AddressLimiter{
 		requests: newBuckets(room, clock), request: newRate(addressRequests),
 		failures: newBuckets(room, clock), failure: newRate(addressFailures),
 	}
+	l.failures.seeds = l.requests.seeds // one key for both
+	return l
 }
 
 // Allow counts a request of an address, with or without a port. It is false if
 // there were too many, or too many failed authentications before it.
 func (l *AddressLimiter) Allow(addr string) bool {
-	network := networkOf(addr)
-	return !l.failures.empty(l.failures.network(network, addr), l.failure) &&
-		l.requests.take(l.requests.network(network, addr), l.request, 1).OK
+	key := l.key(addr)
+	return !l.failures.empty(key, l.failure) && l.requests.take(key, l.request, 1).OK
 }
 
 // Failed counts a failed authentication of an address.
-func (l *AddressLimiter) Failed(addr string) {
-	l.failures.take(l.failures.network(networkOf(addr), addr), l.failure, 1)
-}
+func (l *AddressLimiter) Failed(addr string) { l.failures.take(l.key(addr), l.failure, 1) }
 
-// network is the key of an address. One that cannot be read, such as that of a
-// local socket, counts as it stands.
-func (b *buckets) network(network netip.Addr, addr string) bucketKey {
+// key is that of an address's network. One that cannot be read, such as that of
+// a local socket, counts as it stands.
+func (l *AddressLimiter) key(addr string) bucketKey {
+	network := networkOf(addr)
 	if !network.IsValid() {
-		return b.key(addr)
+		return l.requests.key(addr)
 	}
 	bytes := network.As16()
-	return bucketKey{maphash.Bytes(b.seeds[0], bytes[:]), maphash.Bytes(b.seeds[1], bytes[:])}
+	return l.requests.key(string(bytes[:]))
 }
 
 // Network names what addresses count by: an IPv4 address or an IPv6 /64, and

@@ -114,6 +114,7 @@ func TestManyAddresses(t *testing.T) {
 	for i := range 250 {
 		require.True(t, l.Allow("192.0.2."+strconv.Itoa(i)))
 	}
+	require.LessOrEqual(t, l.Buckets(), 2*640)
 }
 
 func TestAddressesAtOnce(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"io"
 	"strconv"
@@ -47,13 +46,6 @@ func digestOf(key string) digest {
 
 var keyEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// newKeyID makes the public part of a key.
-func newKeyID() string {
-	var b [keyIDBytes]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
-
 // newKey makes a key with a fresh secret for an id.
 func newKey(id string) string {
 	var b [secretBytes]byte
@@ -73,17 +65,6 @@ func keyID(key string) string {
 
 func isKeyID(id string) bool {
 	return len(id) == 2*keyIDBytes && strings.Trim(id, "0123456789abcdef") == ""
-}
-
-// isHeaderText reports whether a text passes through an HTTP header unaltered
-// and as one word: printable ASCII without blanks.
-func isHeaderText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // jsonRecord is the long form of an entry in API_KEYS_JSON.
@@ -134,7 +115,7 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 // jsonPrincipal is the principal of entry n. Records name its key by that
 // number: anything made of the key would help to guess it.
 func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, error) {
-	if len(key) < minKey || len(key) > maxKey || !isHeaderText(key) {
+	if len(key) < minKey || len(key) > maxKey || !secret.IsHeaderText(key) {
 		return nil, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
 	}
 	var record jsonRecord
@@ -172,7 +153,8 @@ func scopesOf(list []string) (Scopes, error) {
 }
 
 // decodeStrict reads an object of which every member must be known and none be
-// null, which could otherwise pass for "not given". Its errors hold no value
+// null, or the zero time, which could otherwise pass for "not given": a key that
+// never expires. Its errors hold no value
 // and no name but those of our own members.
 func decodeStrict(raw []byte, into any) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(raw))
@@ -183,6 +165,12 @@ func decodeStrict(raw []byte, into any) error {
 		}
 		if token.Kind() == 'n' {
 			return fault.New(fault.Invalid, at(dec.StackPointer())+"null is no value here; leave the member out")
+		}
+		if token.Kind() != '"' {
+			continue
+		}
+		if when, err := time.Parse(time.RFC3339, token.String()); err == nil && when.IsZero() {
+			return fault.New(fault.Invalid, at(dec.StackPointer())+"the first second of the year 1 is no time; leave the member out")
 		}
 	}
 	err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true))

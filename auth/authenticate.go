@@ -141,7 +141,7 @@ func credential(h http.Header) (string, error) {
 			return "", refuse("X-API-Key is empty")
 		case len(key) > maxCredential:
 			return "", refuse("X-API-Key is too long")
-		case !isHeaderText(key):
+		case !secret.IsHeaderText(key):
 			return "", refuse("X-API-Key is not one word of printable ASCII")
 		}
 	}
@@ -173,7 +173,7 @@ func bearer(value string) (string, error) {
 	switch {
 	case !strings.EqualFold(scheme, "Bearer"):
 		return "", refuse("the Authorization header has another scheme than Bearer")
-	case token == "" || !isHeaderText(token):
+	case token == "" || !secret.IsHeaderText(token):
 		return "", refuse("the bearer token is empty or not one word of printable ASCII")
 	}
 	return token, nil

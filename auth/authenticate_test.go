@@ -198,6 +198,7 @@ func TestKeysJSONRefused(t *testing.T) {
 		`{` + ok + `"canary-key-2": {"subject": "a", "scopes": "read"}}`:                                     "entry 2: /scopes",
 		`{` + ok + `"canary-key-2": {"subject": "a", "scopes": ["read", "canary"]}}`:                         "entry 2: scope 2",
 		`{` + ok + `"canary-key-2": {"subject": "a", "scopes": ["read", 5]}}`:                                "entry 2: /scopes/1",
+		`{` + ok + `"canary-key-2": {"subject": "a", "expires_at": "0001-01-01T00:00:00Z"}}`:                 "entry 2: /expires_at: the first second",
 		`{` + ok + `"canary-key-2": {"subject": "a", "expires_at": "canary"}}`:                               "entry 2: /expires_at",
 		`{` + ok + `"canary-key-2": {"subject": "a", "grants": {"canary": ["x"]}}}`:                          "entry 2",
 		`{` + ok + `"canary-key-2": {"subject": "a", "grants": {"transit": ["canary*x"]}}}`:                  "entry 2",

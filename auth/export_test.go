@@ -19,10 +19,15 @@ func NewTestAddressLimiter(room int, clock func() time.Duration) *AddressLimiter
 }
 
 // Buckets counts the buckets that a Limiter keeps.
-func (l *Limiter) Buckets() int {
+func (l *Limiter) Buckets() int { return l.buckets.count() }
+
+// Buckets counts the buckets that an AddressLimiter keeps.
+func (l *AddressLimiter) Buckets() int { return l.requests.count() + l.failures.count() }
+
+func (b *buckets) count() int {
 	n := 0
-	for i := range l.buckets.shards {
-		s := &l.buckets.shards[i]
+	for i := range b.shards {
+		s := &b.shards[i]
 		s.mu.Lock()
 		n += len(s.full)
 		s.mu.Unlock()

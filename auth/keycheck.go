@@ -43,6 +43,9 @@ func (k *storedKey) check() error {
 		return fault.New(fault.Invalid, "sha256 has 64 hexadecimal digits in lower case")
 	}
 	if k.Previous != nil {
+		if !k.ExpiresAt.IsZero() && k.Previous.Until.After(k.ExpiresAt) {
+			return fault.New(fault.Invalid, "previous.until is not after expires_at: the secret before a rotation does not outlive its key")
+		}
 		if _, ok := parseDigest(k.Previous.SHA256); !ok || k.Previous.Until.IsZero() {
 			return fault.New(fault.Invalid, "previous has sha256, 64 hexadecimal digits in lower case, and until, a time")
 		}
@@ -55,6 +58,9 @@ func (k *storedKey) check() error {
 	}
 	if !k.ExpiresAt.IsZero() && k.CreatedAt.IsZero() {
 		return fault.New(fault.Invalid, "expires_at wants created_at, since rotation gives a key its lifetime anew")
+	}
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
+		return fault.New(fault.Invalid, "expires_at is after created_at")
 	}
 	// A note is shown in terminals and tables.
 	if len(k.Note) > maxNote || !utf8.ValidString(k.Note) || strings.ContainsFunc(k.Note, unprintable) {

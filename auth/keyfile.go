@@ -95,7 +95,7 @@ func (f *KeyFile) Create(subject string, opt KeyOptions) (secret.Text, KeyRecord
 		opt.Scopes = AllScopes()
 	}
 	key := storedKey{
-		ID: newKeyID(), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
+		ID: secret.RandomHex(keyIDBytes), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
 		CreatedAt: now(),
 	}
 	if opt.Lifetime > 0 {
@@ -163,7 +163,11 @@ func (f *KeyFile) Rotate(id string, overlap time.Duration) (secret.Text, KeyReco
 			if !key.RotatedAt.IsZero() {
 				issued = key.RotatedAt
 			}
-			key.ExpiresAt = at.Add(key.ExpiresAt.Sub(issued))
+			lifetime := key.ExpiresAt.Sub(issued)
+			if lifetime <= 0 { // somebody ended it by hand
+				return fault.New(fault.Conflict, "the key's end was set before its last rotation; create a new key")
+			}
+			key.ExpiresAt = at.Add(lifetime)
 		}
 		key.Previous = nil
 		if old.Until.After(at) {

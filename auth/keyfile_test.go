@@ -372,9 +372,31 @@ func TestKeyIsRedacted(t *testing.T) {
 	require.NotContains(t, string(text), "sha256")
 }
 
-func TestExpiryWantsItsBeginning(t *testing.T) {
+// No end of a key is overlooked: neither one that is no time, nor one that comes
+// before its beginning, nor that of the secret before a rotation.
+func TestEndsOfKeys(t *testing.T) {
 	f, path := keyFile(t)
-	writeKeys(t, path, `{"version":1,"keys":[{"id":"001122334455","subject":"dev","sha256":"`+strings.Repeat("0", 64)+`","expires_at":"2036-01-01T00:00:00Z"}]}`)
-	_, err := f.List()
-	require.ErrorContains(t, err, "expires_at wants created_at")
+	for members, want := range map[string]string{
+		`"expires_at":"2036-01-01T00:00:00Z"`:                                                          "expires_at wants created_at",
+		`"created_at":"2020-01-01T00:00:00Z","expires_at":"0001-01-01T00:00:00Z"`:                      "/keys/0/expires_at: the first second",
+		`"created_at":"2020-01-01T00:00:00Z","expires_at":"0001-01-01T02:00:00+02:00"`:                 "/keys/0/expires_at: the first second",
+		`"created_at":"2020-01-02T00:00:00Z","expires_at":"2020-01-01T00:00:00Z"`:                      "expires_at is after created_at",
+		`"created_at":"2020-01-02T00:00:00Z","expires_at":"2020-01-02T00:00:00Z"`:                      "expires_at is after created_at",
+		`"created_at":"2020-01-01T00:00:00Z","expires_at":"2020-02-01T00:00:00Z",` + before("2999-01"): "previous.until is not after expires_at",
+	} {
+		writeKeys(t, path, `{"version":1,"keys":[{"id":"001122334455","subject":"dev","sha256":"`+strings.Repeat("0", 64)+`",`+members+`}]}`)
+		_, err := f.List()
+		require.ErrorIs(t, err, fault.Invalid, members)
+		require.ErrorContains(t, err, want, members)
+	}
+	// Ended by hand after a rotation: it is not brought back with an end in the past.
+	writeKeys(t, path, `{"version":1,"keys":[{"id":"001122334455","subject":"dev","sha256":"`+strings.Repeat("0", 64)+`",`+
+		`"created_at":"2020-01-01T00:00:00Z","rotated_at":"2026-01-01T00:00:00Z","expires_at":"2025-01-01T00:00:00Z"}]}`)
+	_, _, err := f.Rotate("001122334455", 0)
+	require.ErrorIs(t, err, fault.Conflict)
+}
+
+// before is the secret before a rotation, until a month.
+func before(month string) string {
+	return `"previous":{"sha256":"` + strings.Repeat("1", 64) + `","until":"` + month + `-01T00:00:00Z"}`
 }

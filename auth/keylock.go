@@ -18,19 +18,12 @@ func acquire(path string, wait time.Duration) (release func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	pause, end := time.Millisecond, time.Now().Add(wait)
-	for {
-		ok, err := secret.TryLock(file, false)
-		switch {
-		case ok:
-			return file.Close, nil
-		case err == nil && time.Now().After(end):
-			err = fault.New(fault.Timeout, "another process holds it")
-		}
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		time.Sleep(pause)
-		pause = min(2*pause, 50*time.Millisecond)
+	got, err := secret.Lock(file, wait, nil)
+	if err == nil && !got {
+		err = fault.New(fault.Timeout, "another process holds it")
 	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file.Close, nil
 }

@@ -25,8 +25,10 @@ func (l *Limiter) Allow(_ context.Context, id string, limit Limit, n int) Decisi
 	switch {
 	case limit == Limit{}:
 		return Decision{OK: true}
-	case limit.Requests <= 0 || limit.Window <= 0 || limit.Burst < 0:
+	case !limit.usable():
 		return Decision{}
 	}
 	return l.buckets.take(l.buckets.key(id), newRate(limit), max(n, 1))
 }
+
+func (l Limit) usable() bool { return l.Requests > 0 && l.Window > 0 && l.Burst >= 0 }

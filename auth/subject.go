@@ -73,7 +73,7 @@ func newHome(prefix string, grants Grants, limit Limit) (*home, error) {
 	if err := grants.check(); err != nil {
 		return nil, err
 	}
-	if limit != (Limit{}) && (limit.Requests <= 0 || limit.Window <= 0 || limit.Burst < 0) {
+	if limit != (Limit{}) && !limit.usable() {
 		return nil, fault.New(fault.Invalid, "a rate limit has requests and a window, and no negative burst")
 	}
 	return &home{prefix: prefix, grants: grants, limit: limit}, nil

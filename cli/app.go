@@ -76,7 +76,11 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if a.authn, err = openAuth(cfg); err != nil {
 		return a, usageError{err}
 	}
-	a.runner, err = tools.NewRunner(tools.NewCatalog(), a.vault, a.trail, auth.NewLimiter(), a.log, tools.Options{
+	sealer, err := openSealer(cfg)
+	if err != nil {
+		return a, fmt.Errorf("the server's keys: %w", err)
+	}
+	a.runner, err = tools.NewRunner(tools.NewCatalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Exclude: cfg.Tools.Exclude,
 		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax,
 	})
@@ -169,6 +173,15 @@ const sealKeyFile = "seal.key"
 // them.
 func serverKeys(cfg *config.Config) map[string]secret.Text {
 	return map[string]secret.Text{auditKeyFile: cfg.State.AuditKey, sealKeyFile: cfg.State.SealKey}
+}
+
+// openSealer makes what seals the handles that travel through clients.
+func openSealer(cfg *config.Config) (*auth.Sealer, error) {
+	key, err := keyFor(cfg.State.SealKey, cfg.State.Dir, sealKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewSealer(key)
 }
 
 // keyFor is a key of the server: from its setting, or made once in the state

@@ -13,11 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/devstack"
 	"vault-mcp/secret"
 	"vault-mcp/tools"
-	"vault-mcp/vaultx"
 )
 
 // demoSubject is the principal of the demo key.
@@ -149,24 +149,23 @@ func (o *options) prepareDemo(ctx context.Context, cfg *config.Config, v *devsta
 	return d, nil
 }
 
+// devGrants are every object of every engine.
+var devGrants = auth.Grants{"transit": {"*"}, "database": {"*"}, "ssh": {"*"}, "kms": {"*"}}
+
 // devPolicy allows what the tools need below the prefix of all principals.
 func devPolicy(cfg *config.Config) string {
-	rules := map[string][]string{
-		vaultx.WrapOperation.Path.String(): {"update"},
-		"auth/token/lookup-self":           {"read"},
-		"sys/capabilities-self":            {"update"},
-	}
-	for _, t := range tools.NewCatalog().Tools() {
-		for _, need := range t.Needs {
-			path := needPath(cfg, need, cfg.Auth.DefaultPrefix, "*")
-			rules[path] = append(rules[path], need.Capabilities...)
-		}
-	}
-	var b strings.Builder
-	for path, capabilities := range rules {
-		_, _ = fmt.Fprintf(&b, "path %q {\n  capabilities = [\"%s\"]\n}\n", path, strings.Join(capabilities, `", "`))
-	}
-	return b.String()
+	everyone := &auth.Principal{Prefix: cfg.Auth.DefaultPrefix, Grants: devGrants}
+	return tools.PolicyHCL(tools.NewCatalog(), mounts(cfg), everyone) + `
+# doctor
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+# doctor
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
+`
 }
 
 func (d *demo) print(o *options, url string) {

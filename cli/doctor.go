@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/fault"
 	"vault-mcp/tools"
@@ -221,28 +223,18 @@ func (d *doctor) token(ctx context.Context, client *vaultx.Client) bool {
 // policies asks Vault whether the token may do what each tool needs, at a place
 // below the prefix that a subject would have.
 func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
-	type asked struct {
-		tool, capability string
-		path             string
-	}
-	var list []asked
 	catalog := tools.NewCatalog()
 	off, _ := catalog.Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude) // what is wrong with them was told before
-	for _, t := range catalog.Tools() {
-		if off[t] != nil {
-			continue
-		}
-		for _, need := range t.Needs {
-			path := needPath(cfg, need, cfg.Auth.DefaultPrefix+"/doctor", "doctor")
-			for _, capability := range need.Capabilities {
-				list = append(list, asked{t.Name, capability, path})
-			}
+	on := slices.DeleteFunc(slices.Clone(catalog.Tools()), func(t *tools.Tool) bool { return off[t] != nil })
+	list := tools.Permissions(on, mounts(cfg), someSubject(cfg))
+	for i := range list {
+		if stem, open := strings.CutSuffix(list[i].Path, "*"); open {
+			list[i].Path = stem + "doctor"
 		}
 	}
-	list = append(list, asked{"wrap_ttl", "update", vaultx.WrapOperation.Path.String()})
 	paths := make([]string, len(list))
-	for i, a := range list {
-		paths[i] = a.path
+	for i := range list {
+		paths[i] = list[i].Path
 	}
 	has, err := client.Capabilities(ctx, paths)
 	if err != nil {
@@ -250,14 +242,31 @@ func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vault
 		return
 	}
 	var missing []string
-	for _, a := range list {
-		if !vaultx.Grants(has[a.path], a.capability) {
-			missing = append(missing, fmt.Sprintf("%s needs %s on %s", a.tool, a.capability, a.path))
+	for _, need := range list {
+		for _, capability := range need.Capabilities {
+			if !vaultx.Grants(has[need.Path], capability) {
+				missing = append(missing, fmt.Sprintf("%s needs %s on %s", need.Tool, capability, need.Path))
+			}
 		}
 	}
 	if len(missing) > 0 {
-		d.found("policies", stateBroken, strings.Join(missing, "; "), "extend the policy of the server's token")
+		d.found("policies", stateBroken, strings.Join(missing, "; "), "extend the policy of the server's token, or switch off with TOOLS_EXCLUDE what is not wanted")
 		return
 	}
 	d.found("policies", stateOK, "the token may do what every tool that is on needs", "")
+}
+
+// someSubject is a principal as one of the name doctor would be, with the grants
+// that all have, where all have some.
+func someSubject(cfg *config.Config) *auth.Principal {
+	p := &auth.Principal{Prefix: cfg.Auth.DefaultPrefix + "/doctor", Grants: auth.Grants{}}
+	for engine := range devGrants {
+		p.Grants[engine] = []string{"doctor"}
+	}
+	for engine, granted := range cfg.Auth.Grants {
+		if len(granted) > 0 {
+			p.Grants[engine] = granted
+		}
+	}
+	return p
 }

@@ -196,7 +196,11 @@ func memberNames(raw json.RawMessage) ([]string, error) {
 func needs(t *tools.Tool) []string {
 	list := make([]string, 0, len(t.Needs))
 	for _, n := range t.Needs {
-		list = append(list, strings.Join(n.Capabilities, ", ")+" "+n.Path)
+		what := strings.Join(n.Capabilities, ", ") + " " + n.Path
+		if n.Lease != "" {
+			what += ", with a lease of the caller's own"
+		}
+		list = append(list, what)
 	}
 	return list
 }

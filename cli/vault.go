@@ -2,7 +2,6 @@ package cli
 
 import (
 	"vault-mcp/config"
-	"vault-mcp/tools"
 	"vault-mcp/vaultx"
 )
 
@@ -15,20 +14,13 @@ func openVault(cfg *config.Config) (*vaultx.Client, error) {
 		ClientCert: cfg.Vault.ClientCert, ClientKey: cfg.Vault.ClientKey,
 		TLSServerName: cfg.Vault.TLSServerName, SkipVerify: cfg.Vault.SkipVerify,
 		MaxConcurrent: cfg.Vault.MaxConcurrent,
-		Mounts:        vaultx.Mounts{KV: cfg.Vault.KVMount},
+		Mounts:        mounts(cfg),
 	})
 }
 
-// needPath is where a need is, with the mounts of configuration, a prefix, and
-// one word for whatever arguments fill.
-func needPath(cfg *config.Config, need tools.Need, prefix, word string) string {
-	return need.Template().Render(func(h vaultx.Hole) string {
-		switch h.Name {
-		case "kv":
-			return cfg.Vault.KVMount
-		case "prefix":
-			return prefix
-		}
-		return word
-	})
+// mounts are where the engines are.
+func mounts(cfg *config.Config) vaultx.Mounts {
+	return vaultx.Mounts{
+		KV: cfg.Vault.KVMount, Transit: cfg.Vault.TransitMount, Database: cfg.Vault.DatabaseMount, SSH: cfg.Vault.SSHMount,
+	}
 }

@@ -189,7 +189,7 @@ func isSubject(s string) error {
 
 // isHeader takes what can be sent in an HTTP header without change.
 func isHeader(s string) error {
-	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !secret.IsHeaderText(s) {
 		return errors.New("want printable ASCII without blanks or line breaks")
 	}
 	return nil

@@ -73,6 +73,9 @@ type Vault struct {
 	TLSServerName string      `env:"VAULT_TLS_SERVER_NAME" check:"host-or-empty" help:"Name expected in Vault's certificate, if it is not the host of VAULT_ADDR."`
 	SkipVerify    bool        `env:"VAULT_SKIP_VERIFY" default:"false" help:"Do not check Vault's certificate. Whoever answers in its place gets the token."`
 	KVMount       string      `env:"KV_MOUNT" default:"secret" check:"path" help:"Mount of the KV version 2 engine."`
+	TransitMount  string      `env:"TRANSIT_MOUNT" default:"transit" check:"path" help:"Mount of the transit engine."`
+	DatabaseMount string      `env:"DATABASE_MOUNT" default:"database" check:"path" help:"Mount of the database engine."`
+	SSHMount      string      `env:"SSH_MOUNT" default:"ssh" check:"path" help:"Mount of the SSH engine."`
 	MaxConcurrent int         `env:"VAULT_MAX_CONCURRENT" default:"64" min:"1" max:"4096" help:"How many requests to Vault may be under way at once; more wait, within their deadline."`
 }
 

@@ -96,10 +96,11 @@ func TestLaterSourcesWin(t *testing.T) {
 }
 
 func TestValuesAreTolerantOfSlashesAndSpellings(t *testing.T) {
-	c, err := load(t, "KV_MOUNT=/team/kv/", "DEFAULT_PREFIX=a/b/", "VAULT_ADDR=https://v:8200/", "LOG_LEVEL=INFO",
+	c, err := load(t, "KV_MOUNT=/team/kv/", "TRANSIT_MOUNT=transit/", "DATABASE_MOUNT=/db", "SSH_MOUNT=a/b/", "DEFAULT_PREFIX=a/b/", "VAULT_ADDR=https://v:8200/", "LOG_LEVEL=INFO",
 		"READ_ONLY=yes", "TOOLS_EXCLUDE= kv.destroy, kv.*,", "PUBLIC_URL=https://x.example/mcp/")
 	require.NoError(t, err)
 	require.Equal(t, "team/kv", c.Vault.KVMount)
+	require.Equal(t, []string{"transit", "db", "a/b"}, []string{c.Vault.TransitMount, c.Vault.DatabaseMount, c.Vault.SSHMount})
 	require.Equal(t, "a/b", c.Auth.DefaultPrefix)
 	require.Equal(t, "https://v:8200", c.Vault.Addr)
 	require.Equal(t, "info", c.Log.Level)
@@ -117,6 +118,9 @@ func TestBadValues(t *testing.T) {
 		"VAULT_CAPATH":              {"/nonexistent", "/dev/null"},
 		"VAULT_TLS_SERVER_NAME":     {"a b", "-x"},
 		"KV_MOUNT":                  {"/", "a/../b", "a%2fb", "sécret"},
+		"TRANSIT_MOUNT":             {"/", "a/../b"},
+		"DATABASE_MOUNT":            {"/", "a%2fb"},
+		"SSH_MOUNT":                 {"//", "a b"},
 		"DEFAULT_PREFIX":            {"a//b", "."},
 		"VAULT_MAX_CONCURRENT":      {"0", "4097", "1.5", "many"},
 		"API_KEYS_JSON":             {"[]", "null", "{", `{"a":"b","a":"c"}`, `{"a":"b"} x`},

@@ -11,7 +11,9 @@ import (
 // consistent checks what concerns several settings, and tolerates a slash
 // around mounts and prefixes by taking it off. c is not in use yet.
 func consistent(c *Config) error {
-	for _, path := range []*string{&c.Vault.Namespace, &c.Vault.KVMount, &c.Auth.DefaultPrefix} {
+	for _, path := range []*string{
+		&c.Vault.Namespace, &c.Vault.KVMount, &c.Vault.TransitMount, &c.Vault.DatabaseMount, &c.Vault.SSHMount, &c.Auth.DefaultPrefix,
+	} {
 		*path = strings.Trim(*path, "/")
 	}
 	c.Vault.Addr = strings.TrimSuffix(c.Vault.Addr, "/")

@@ -6,12 +6,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"vault-mcp/secret"
 )
 
 // process is a server that ends with its owner.
@@ -35,21 +36,26 @@ const (
 	// The pause lets the killed server go before its folder does.
 	guard = `read -r pid || exit 0
 read -r word && [ "$word" = ended ] && exit 0
-kill -s KILL -- "-$pid"
+kill -s "$2" -- "-$pid"
 sleep 1
+[ "$2" = KILL ] || kill -s KILL -- "-$pid" 2>/dev/null
 rm -rf -- "$1"`
 	drainTime = 2 * time.Second // for output that a server's children still hold open
 )
 
-// startProcess starts a server with an environment, its output going to out.
-// If the owner is killed, dir is removed after the server.
-func startProcess(dir string, out io.Writer, env []string, bin string, args ...string) (*process, error) {
+// startProcess starts a server in its folder, its output going to out. If the
+// owner is killed, the folder is removed after the server.
+func startProcess(c command, out io.Writer) (*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	own := &syscall.SysProcAttr{Setpgid: true}
-	watch := exec.Command("/bin/sh", "-c", guard, "guard", dir)
+	orphaned := "KILL"
+	if c.cleansUp {
+		orphaned = "QUIT"
+	}
+	watch := exec.Command("/bin/sh", "-c", guard, "guard", c.dir, orphaned)
 	watch.Stdin, watch.Env, watch.Dir, watch.SysProcAttr = r, []string{"PATH=/usr/bin:/bin"}, "/", own
 	err = watch.Start()
 	_ = r.Close()
@@ -58,8 +64,8 @@ func startProcess(dir string, out io.Writer, env []string, bin string, args ...s
 		return nil, err
 	}
 	p := &process{done: make(chan struct{})}
-	p.cmd = exec.Command("/bin/sh", append([]string{"-c", announce, bin}, args...)...)
-	p.cmd.Env, p.cmd.Dir, p.cmd.SysProcAttr = env, dir, own
+	p.cmd = exec.Command("/bin/sh", append([]string{"-c", announce, c.bin}, c.args...)...)
+	p.cmd.Env, p.cmd.Dir, p.cmd.SysProcAttr = c.env, c.dir, asUser(c.user)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.ExtraFiles = []*os.File{w} // descriptor 3 of the script
 	p.cmd.WaitDelay = drainTime
@@ -81,9 +87,18 @@ func startProcess(dir string, out io.Writer, env []string, bin string, args ...s
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// succeeded reports whether the server, which has ended, was content.
+func (p *process) succeeded() bool { return p.cmd.ProcessState.Success() }
+
 // stop asks the server to end, and kills it after a while.
-func (p *process) stop(grace time.Duration) {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+func (p *process) stop(grace time.Duration) { p.end(syscall.SIGTERM, grace) }
+
+// quit tells a server that cleans up to drop everything, and kills it after a
+// while.
+func (p *process) quit(grace time.Duration) { p.end(syscall.SIGQUIT, grace) }
+
+func (p *process) end(signal os.Signal, grace time.Duration) {
+	_ = p.cmd.Process.Signal(signal)
 	select {
 	case <-p.done:
 	case <-time.After(grace):
@@ -97,6 +112,15 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// asUser starts a process in a group of its own, as another user if one is given.
+func asUser(u *account) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if u != nil {
+		attr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid}
+	}
+	return attr
+}
+
 // lockFile takes the lock of a file, making the file if there is none. It ends
 // with the file's last descriptor. While it waits, it calls waiting after each
 // interval, first at once.
@@ -105,23 +129,16 @@ func lockFile(ctx context.Context, path string, interval time.Duration, waiting 
 	if err != nil {
 		return nil, err
 	}
-	start, told := time.Now(), time.Time{}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return f, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return nil, errors.Join(err, f.Close())
+	told := -interval
+	_, err = secret.Lock(f, math.MaxInt64, func(waited time.Duration) error {
+		if waited-told >= interval {
+			told = waited
+			waiting(waited)
 		}
-		if time.Since(told) >= interval {
-			told = time.Now()
-			waiting(time.Since(start))
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), f.Close())
-		case <-time.After(100 * time.Millisecond):
-		}
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return f, nil
 }

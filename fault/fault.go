@@ -117,7 +117,7 @@ func From(err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return Wrap(Canceled, "the caller went away or cancelled the call", err)
 	default:
-		return Wrap(Internal, "internal error; the operator finds the cause under the request id", err)
+		return Wrap(Internal, MsgInternal, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // MakeFolder makes a folder that only we can enter (mode 0700), with those above
@@ -60,4 +61,27 @@ func ReadPrivate(path string, most int64) ([]byte, fs.FileInfo, error) {
 		err = fmt.Errorf("it has over %d bytes", most)
 	}
 	return data, info, err
+}
+
+// Lock takes the one lock of a file, and says whether it got it: it waits so long
+// for whoever holds it. Meanwhile it calls held, unless that is nil, with the time
+// that it has waited, and gives up with the error that held returns.
+func Lock(f *os.File, wait time.Duration, held func(waited time.Duration) error) (bool, error) {
+	start, pause := time.Now(), time.Millisecond
+	for {
+		if got, err := TryLock(f, false); got || err != nil {
+			return got, err
+		}
+		waited := time.Since(start)
+		if waited >= wait {
+			return false, nil
+		}
+		if held != nil {
+			if err := held(waited); err != nil {
+				return false, err
+			}
+		}
+		time.Sleep(min(pause, wait-waited))
+		pause = min(2*pause, 50*time.Millisecond)
+	}
 }

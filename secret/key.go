@@ -27,16 +27,12 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	if err := MakeFolder(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	fresh := make([]byte, KeySize)
-	if _, err := rand.Read(fresh); err != nil {
-		return nil, err
-	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".key-*")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.WriteString(hex.EncodeToString(fresh) + "\n")
+	_, err = tmp.WriteString(RandomHex(KeySize) + "\n")
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return nil, err
 	}
@@ -49,6 +45,13 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	return LoadKey(path)
+}
+
+// RandomHex is n random bytes in hex.
+func RandomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: it ends the program instead
+	return hex.EncodeToString(b)
 }
 
 // ParseKey reads a key given as a setting: 64 hexadecimal digits.

@@ -36,6 +36,18 @@ func (t Text) Reveal() string {
 	return *t.p
 }
 
+// IsHeaderText reports whether a text passes through an HTTP header unaltered
+// and as one word, printable ASCII without blanks: a stray line end in a file
+// with a token, for one, would make every single request fail.
+func IsHeaderText(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
 // IsZero reports whether there is no text at all, or an empty one.
 func (t Text) IsZero() bool { return t.p == nil || *t.p == "" }
 

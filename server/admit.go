@@ -32,7 +32,7 @@ func (e *endpoint) admit(a *answer, r *http.Request, c *caller) bool {
 	if e.opt.Addresses != nil && !e.opt.Addresses.Allow(c.remote) {
 		limited := fault.New(fault.RateLimited, "too many requests from this address")
 		limited.RetryAfter = addressRetry
-		writeProblem(a, 0, e.rejectLimited(c, limited), c.requestID)
+		writeProblem(a, 0, e.reject(c, nil, limited), c.requestID)
 		return false
 	}
 	p, err := e.opt.Authenticate(r.Context(), r.Header)

@@ -83,7 +83,7 @@ func (s *Server) recoverHTTP(a *answer, c *caller) {
 	case http.ErrAbortHandler: // the sentinel of net/http, compared as it compares
 		panic(p)
 	default:
-		told := s.reject(c, c.principal, panicked(p))
+		told := s.reject(c, c.principal, fault.Panicked(p))
 		if a.hasBegun() {
 			panic(http.ErrAbortHandler) // what was sent cannot be taken back
 		}

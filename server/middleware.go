@@ -2,9 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -12,6 +9,7 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/tools"
 )
 
 // How long callers are told to wait when there is no room for a call, or for a
@@ -31,7 +29,7 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 		}
 		defer func() {
 			if p := recover(); p != nil {
-				res, err = nil, rpcError(codeInternal, s.reject(c, c.principal, panicked(p)), c.requestID)
+				res, err = nil, rpcError(codeInternal, s.reject(c, c.principal, fault.Panicked(p)), c.requestID)
 			}
 		}()
 		switch req := req.(type) {
@@ -113,13 +111,13 @@ func (s *Server) visible(all []*mcp.Tool, p *auth.Principal, underscored bool) [
 	return shown
 }
 
-// panicked is the error of a panic. A panic's value may hold anything, so only
-// the runtime's own errors keep their text; the stack holds no values.
-func panicked(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if e, ok := p.(runtime.Error); ok {
-		what = "panic: " + e.Error()
+// reject records that a request was refused before it became a call, and
+// returns what its caller is told.
+func (s *Server) reject(c *caller, p *auth.Principal, err error) *fault.Error {
+	if p == nil {
+		p = c.launched()
 	}
-	return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id",
-		fmt.Errorf("%s\n%s", what, debug.Stack()))
+	return s.opt.Runner.Reject(tools.Rejection{
+		Principal: p, Tool: c.tool, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err,
+	})
 }

@@ -46,7 +46,7 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(ln) }()
-	done := s.watchRest(transportMCP)
+	done := s.opt.Runner.WatchRefusals(transportMCP)
 	defer done()
 	select {
 	case err := <-failed:

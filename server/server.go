@@ -114,7 +114,6 @@ type Server struct {
 	catalog  *tools.Catalog
 	mcp      *mcp.Server
 	listed   map[string]listing // by dotted name
-	refusals *refusals
 	sessions *sessions
 	health   *health
 	hosts    hosts
@@ -147,7 +146,6 @@ func New(opt Options) (*Server, error) {
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
-		refusals: newRefusals(),
 		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
 		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),

@@ -209,7 +209,7 @@ func sdkFault(status int) *fault.Error {
 			"Accept must take application/json and text/event-stream, MCP-Protocol-Version must be one of those that the server speaks, "+
 			"and all but an initialize needs its Mcp-Session-Id")
 	}
-	return fault.New(fault.Internal, "internal error; the operator finds the cause under the request id")
+	return fault.New(fault.Internal, fault.MsgInternal)
 }
 
 func (a *answer) hasBegun() bool {

@@ -186,7 +186,9 @@ func newStack(t testing.TB, changes ...change) *stack {
 	for _, change := range changes {
 		change(&opt, &topt)
 	}
-	opt.Runner, err = tools.NewRunner(tools.NewCatalog(), vault, trail, auth.NewLimiter(), opt.Log, topt)
+	sealer, err := auth.NewSealer(make([]byte, secret.KeySize))
+	require.NoError(t, err)
+	opt.Runner, err = tools.NewRunner(tools.NewCatalog(), vault, trail, auth.NewLimiter(), sealer, opt.Log, topt)
 	require.NoError(t, err)
 	s.opt = opt
 	s.Server, err = server.New(opt)

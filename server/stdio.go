@@ -40,7 +40,7 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 		return fmt.Errorf("stdio: %w", err)
 	}
 	s.log.Info("serving stdio", zap.String("version", s.opt.Version))
-	done := s.watchRest(transportStdio)
+	done := s.opt.Runner.WatchRefusals(transportStdio)
 	defer done()
 	ended := make(chan error, 1)
 	go func() { ended <- session.Wait() }()

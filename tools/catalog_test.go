@@ -28,6 +28,7 @@ func TestCatalog(t *testing.T) {
 			require.False(t, seen[tool.Route], "route %s is taken", tool.Route)
 			seen[tool.Route] = true
 			require.Contains(t, verbs, tool.Scope)
+			require.False(t, tool.Scope == "" && len(tool.Needs) > 0, "everybody may call it")
 			require.NotEmpty(t, tool.Title)
 			require.Greater(t, len(tool.Doc), 40, "a model cannot choose a tool by so few words")
 			require.False(t, tool.Retryable && !tool.Idempotent, "what may be retried must be idempotent")

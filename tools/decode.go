@@ -158,7 +158,12 @@ func (a *argument) decode(value jsontext.Value, input reflect.Value) error {
 	case value.Kind() == 'n' && !a.required:
 		return fault.Field(a.pointer, "must not be null; leave it out instead")
 	case a.opaque && value.Kind() == '{':
-		// A caller's own object: that it is one is all that the schema says.
+		// A caller's own object: that it is one is all that the schema says, and
+		// that it is valid was seen when the arguments were divided.
+		if err := input.FieldByIndex(a.index).Addr().Interface().(json.Unmarshaler).UnmarshalJSON(value); err != nil {
+			return fault.Field(a.pointer, fault.From(err).Msg)
+		}
+		return nil
 	case a.accepts != nil && value.Kind() == '"':
 		return a.decodeText(value, input)
 	default:
@@ -172,10 +177,7 @@ func (a *argument) decode(value jsontext.Value, input reflect.Value) error {
 		value = text
 	}
 	field := input.FieldByIndex(a.index).Addr().Interface()
-	if err := jsonv2.Unmarshal(value, field, jsonv2.RejectUnknownMembers(true)); err != nil {
-		if refused := new(fault.Error); errors.As(err, &refused) {
-			return fault.Field(a.pointer, refused.Msg)
-		}
+	if jsonv2.Unmarshal(value, field, jsonv2.RejectUnknownMembers(true)) != nil {
 		return fault.Field(a.pointer, "does not have the type that the tool's schema gives")
 	}
 	return nil

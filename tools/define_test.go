@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-mcp/auth"
 	"vault-mcp/fault"
 	"vault-mcp/secret"
 	"vault-mcp/tools"
@@ -17,7 +18,7 @@ func handler[In, Out any](context.Context, *tools.Env, In) (out Out, err error) 
 
 // A mistake in a declaration is found when the program starts.
 func TestDefineRefuses(t *testing.T) {
-	good := tools.Tool{Name: "test.do", Title: "Do", Doc: "Does.", Effect: tools.Reads, Route: "GET /test"}
+	good := tools.Tool{Name: "test.do", Title: "Do", Doc: "Does.", Scope: auth.Read, Effect: tools.Reads, Route: "GET /test"}
 	change := func(f func(*tools.Tool)) tools.Tool { c := good; f(&c); return c }
 	type none struct{}
 	type named struct {
@@ -33,6 +34,12 @@ func TestDefineRefuses(t *testing.T) {
 		"wants a title and a doc": func() { tools.Define(change(func(t *tools.Tool) { t.Doc = "" }), handler[none, none]) },
 		"wants an effect":         func() { tools.Define(change(func(t *tools.Tool) { t.Effect = "" }), handler[none, none]) },
 		"wants a route":           func() { tools.Define(change(func(t *tools.Tool) { t.Route = "" }), handler[none, none]) },
+		"wants a scope": func() {
+			tools.Define(change(func(t *tools.Tool) {
+				t.Scope = ""
+				t.Needs = []tools.Need{{Path: "sys/x", Capabilities: []string{"read"}}}
+			}), handler[none, none])
+		},
 		"wants a capability in each need": func() {
 			tools.Define(change(func(t *tools.Tool) { t.Needs = []tools.Need{{Path: "sys/x"}} }), handler[none, none])
 		},

@@ -2,10 +2,12 @@ package tools
 
 import (
 	"encoding/json"
+	"reflect"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
 
@@ -25,7 +27,7 @@ var EncodeResult = encodeResult
 func Encode(in any) (json.RawMessage, error) {
 	return jsonv2.Marshal(in, jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
 		jsonv2.MarshalToFunc(func(e *jsontext.Encoder, d vaultx.KVData) error { return e.WriteValue(d.Value().Reveal()) }),
-		revealed,
+		secret.Revealed,
 	)))
 }
 
@@ -35,4 +37,14 @@ func (t *Tool) MakeRules() {
 	for i := range t.input.args {
 		t.input.args[i].rules()
 	}
+}
+
+// OutputField is the type of a result's field, by its name in JSON.
+func (t *Tool) OutputField(name string) reflect.Type {
+	for _, field := range reflect.VisibleFields(t.output.typ) {
+		if jsonName(field) == name {
+			return field.Type
+		}
+	}
+	return nil
 }

@@ -227,15 +227,15 @@ func kvDeleteVersions(ctx context.Context, env *Env, in kvDeleteIn) (okOut, erro
 	if len(in.Versions) == 0 {
 		return done(vaultx.KVDelete(ctx, env.Vault))
 	}
-	return done(vaultx.KVDeleteVersions(ctx, env.Vault, in.Versions))
+	return done(vaultx.KVVersions(ctx, env.Vault, in.Versions))
 }
 
 func kvUndeleteVersions(ctx context.Context, env *Env, in kvVersionsIn) (okOut, error) {
-	return done(vaultx.KVUndelete(ctx, env.Vault, in.Versions))
+	return done(vaultx.KVVersions(ctx, env.Vault, in.Versions))
 }
 
 func kvDestroyVersions(ctx context.Context, env *Env, in kvVersionsIn) (okOut, error) {
-	return done(vaultx.KVDestroy(ctx, env.Vault, in.Versions))
+	return done(vaultx.KVVersions(ctx, env.Vault, in.Versions))
 }
 
 // done is the result of an operation that gives nothing but its success.

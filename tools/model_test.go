@@ -26,7 +26,12 @@ var rights = map[string]struct {
 	"kv.delete":   {auth.Delete, false},
 	"kv.undelete": {auth.Write, false},
 	"kv.destroy":  {auth.Delete, false},
-	"whoami":      {"", true},
+
+	"db.issue_creds": {auth.Write, false},
+	"db.renew":       {auth.Write, false},
+	"db.revoke":      {auth.Write, false},
+
+	"whoami": {"", true},
 
 	"transit.encrypt": {auth.Write, false},
 	"transit.decrypt": {auth.Read, false},
@@ -45,7 +50,12 @@ var arguments = map[string]string{
 	"kv.delete":   `{"path":"a/b"}`,
 	"kv.undelete": `{"path":"a/b","versions":[1]}`,
 	"kv.destroy":  `{"path":"a/b","versions":[1]}`,
-	"whoami":      `{}`,
+
+	"db.issue_creds": `{"role":"dev"}`,
+	"db.renew":       `{"lease_id":"LEASE"}`,
+	"db.revoke":      `{"lease_id":"LEASE"}`,
+
+	"whoami": `{}`,
 
 	"transit.encrypt": `{"key":"dev","plaintext":""}`,
 	"transit.decrypt": `{"key":"dev","ciphertext":"vault:v1:AAAA"}`,
@@ -69,7 +79,7 @@ func may(scopes auth.Scopes, tool string, readOnly bool) bool {
 // reaches Vault, and is visible; fewer scopes never allow more.
 func TestAuthorizationModel(t *testing.T) {
 	vault := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
-	universe := auth.Scopes{auth.Read, auth.Write, auth.Delete, auth.List, "kv:read", "kv:delete", "transit:write"}
+	universe := auth.Scopes{auth.Read, auth.Write, auth.Delete, auth.List, "kv:read", "kv:delete", "transit:write", "db:write"}
 	require.Len(t, tools.NewCatalog().Tools(), len(rights))
 	for _, readOnly := range []bool{false, true} {
 		r := newRig(t, rigOptions{addr: vault.URL, Options: tools.Options{ReadOnly: readOnly}})
@@ -102,8 +112,9 @@ func allowedTo(t *testing.T, r *rig, vault *fakeVault, p *auth.Principal) map[st
 	t.Helper()
 	allowed := map[string]bool{}
 	before := len(vault.seen())
+	lease := sealed(t, p, leased{Engine: "database", Role: "dev", ID: "database/creds/dev/x", Renewable: true})
 	for tool, args := range arguments {
-		_, f := r.run(p, tool, args)
+		_, f := r.run(p, tool, strings.ReplaceAll(args, "LEASE", lease))
 		if f == nil || f.Kind != fault.Forbidden {
 			allowed[tool] = true
 		}

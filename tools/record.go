@@ -51,8 +51,14 @@ func (r *run) attempt() error {
 
 // finish writes the outcome, logs it, and returns the error that the caller
 // gets: its own, or that of the trail. What the trail does not take is not
-// answered, whether it is a result or a refusal.
+// answered, whether it is a result or a refusal. A flood of calls that never get
+// past the caller's limit is only counted, since it would fill the disk.
 func (r *run) finish(err error) error {
+	if r.flood && !r.admit(Rejection{
+		Principal: r.call.Principal, Transport: r.call.Transport, Remote: r.call.Remote, RequestID: r.call.RequestID, Err: err,
+	}) {
+		return err
+	}
 	rec := r.record(audit.Outcome)
 	if !r.tried {
 		rec.Args = r.hashedArgs()
@@ -148,7 +154,7 @@ func (r *run) logOutcome(rec audit.Record, f, refused *fault.Error) {
 		}
 	}
 	if refused != nil {
-		fields = append(fields, zap.NamedError("unrecorded", refused.Err))
+		fields = append(fields, unrecorded(refused))
 		write = r.log.Error
 	}
 	write("call", fields...)
@@ -163,6 +169,9 @@ func cause(f *fault.Error) zap.Field {
 	return zap.String("cause", f.Err.Error())
 }
 
+// unrecorded is why the trail did not take a record.
+func unrecorded(f *fault.Error) zap.Field { return zap.NamedError("unrecorded", f.Err) }
+
 // Rejection is a request that never became a call: without a good credential,
 // in a broken frame, for a tool that does not exist.
 type Rejection struct {
@@ -174,10 +183,17 @@ type Rejection struct {
 	Err       error // why
 }
 
-// Reject records a rejection; it and Run are the only writers of audit records
-// about callers. It returns what the caller is told: the rejection's own error,
-// or that of a trail that cannot be written.
+// Reject records a rejection, or counts it in a flood; it and Run are the only
+// writers of audit records about callers. It returns what the caller is told:
+// the rejection's own error, or that of a trail that cannot be written.
 func (r *Runner) Reject(rej Rejection) *fault.Error {
+	if !r.admit(rej) {
+		return fault.From(rej.Err)
+	}
+	return r.reject(rej)
+}
+
+func (r *Runner) reject(rej Rejection) *fault.Error {
 	f := fault.From(rej.Err)
 	rec := audit.Record{
 		Kind:      audit.Reject,
@@ -189,13 +205,18 @@ func (r *Runner) Reject(rej Rejection) *fault.Error {
 		Detail:    f.Msg,
 	}
 	identify(&rec, rej.Principal)
-	if err := r.trail.Append(rec); err != nil {
-		f = fault.From(err)
-	}
-	r.log.Info("rejected",
+	refused := r.trail.Append(rec)
+	fields := []zap.Field{
 		zap.String("request_id", rec.RequestID), zap.String("transport", rec.Transport),
 		zap.String("remote", rec.Remote), zap.String("subject", rec.Subject),
-		zap.String("outcome", string(f.Kind)), zap.String("detail", f.Msg), cause(f))
+		zap.String("outcome", rec.Outcome), zap.String("detail", rec.Detail), cause(f),
+	}
+	if refused == nil {
+		r.log.Info("rejected", fields...)
+		return f
+	}
+	f = fault.From(refused)
+	r.log.Error("rejected", append(fields, unrecorded(f))...)
 	return f
 }
 

@@ -16,11 +16,7 @@ func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
 		return nil, nil
 	}
 	need := &r.tool.Needs[r.tool.choose(in)]
-	mounts, value := r.vault.Mounts(), reflect.ValueOf(in)
-	values := map[string]string{
-		"prefix": r.call.Principal.Prefix,
-		"kv":     mounts.KV, "transit": mounts.Transit, "database": mounts.Database, "ssh": mounts.SSH,
-	}
+	value, values := reflect.ValueOf(in), serverHoles(r.vault.Mounts(), r.call.Principal)
 	for _, filled := range need.filled {
 		values[filled.Name] = value.FieldByIndex(r.tool.input.holes[filled.Name].index).String()
 	}
@@ -38,7 +34,21 @@ func (r *run) resolve(in any, wraps bool) (*vaultx.Operation, error) {
 				With("field", r.tool.input.holes[filled.Name].pointer)
 		}
 	}
+	if need.Lease != "" {
+		if err := r.openLease(need.Lease, value); err != nil {
+			return nil, err
+		}
+	}
 	return &op, nil
+}
+
+// serverHoles are the values of the holes that configuration and the principal
+// fill.
+func serverHoles(mounts vaultx.Mounts, p *auth.Principal) map[string]string {
+	return map[string]string{
+		"prefix": p.Prefix,
+		"kv":     mounts.KV, "transit": mounts.Transit, "database": mounts.Database, "ssh": mounts.SSH,
+	}
 }
 
 // holeFault names the argument that a hole's error is about. A hole that no
@@ -49,7 +59,7 @@ func (r *run) holeFault(err error) error {
 	name, _ := f.Details["hole"].(string)
 	filler, ok := r.tool.input.holes[name]
 	if !ok || vaultx.IsServerHole(name) {
-		return fault.Wrap(fault.Internal, msgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
+		return fault.Wrap(fault.Internal, fault.MsgInternal, fmt.Errorf("the hole %q of %s: %w", name, r.tool.Name, err))
 	}
 	return fault.Field(filler.pointer, f.Msg)
 }

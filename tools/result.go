@@ -34,20 +34,8 @@ type Wrap struct {
 	CreationTime string      `json:"creation_time" doc:"When the token was made, RFC 3339."`
 }
 
-// reveal is the one encoder that shows secrets: of a result, to its caller.
-var reveal = jsonv2.WithMarshalers(revealed)
-
-var revealed = jsonv2.JoinMarshalers(
-	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, t secret.Text) error {
-		return e.WriteToken(jsontext.String(t.Reveal()))
-	}),
-	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, c secret.Content) error {
-		return e.WriteToken(jsontext.String(c.Reveal()))
-	}),
-	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, j secret.JSON) error {
-		return e.WriteValue(j.Reveal())
-	}),
-)
+// reveal shows secrets: a result is encoded for its caller.
+var reveal = jsonv2.WithMarshalers(secret.Revealed)
 
 // sorted gives equal results equal texts, and so equal hashes in the trail.
 var sorted = jsonv2.Deterministic(true)
@@ -55,7 +43,7 @@ var sorted = jsonv2.Deterministic(true)
 func encodeResult(out any) (json.RawMessage, error) {
 	b, err := jsonv2.Marshal(out, reveal, sorted)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "the result could not be encoded", nil)
+		return nil, fault.Wrap(fault.Internal, "the result could not be encoded", secret.JSONError(err))
 	}
 	return b, nil
 }

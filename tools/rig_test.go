@@ -43,8 +43,11 @@ type rigOptions struct {
 	tools.Options
 }
 
+// sealKey is the key of every test's handles.
+var sealKey = bytes.Repeat([]byte{9}, secret.KeySize)
+
 // auditKey is the key of every test's trail.
-var auditKey = bytes.Repeat([]byte{7}, audit.KeySize)
+var auditKey = bytes.Repeat([]byte{7}, secret.KeySize)
 
 func newRig(t testing.TB, opt rigOptions) *rig {
 	t.Helper()
@@ -69,10 +72,12 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	})
 	require.NoError(t, err)
 	t.Cleanup(vault.Close)
+	sealer, err := auth.NewSealer(sealKey)
+	require.NoError(t, err)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), r.log, zap.DebugLevel))
 	opt.Now = opt.now
 	r.trail = trail
-	r.runner, err = tools.NewRunner(opt.catalog, vault, trail, auth.NewLimiter(), log, opt.Options)
+	r.runner, err = tools.NewRunner(opt.catalog, vault, trail, auth.NewLimiter(), sealer, log, opt.Options)
 	require.NoError(t, err)
 	return r
 }
@@ -121,7 +126,7 @@ func principal(slug string) *auth.Principal {
 	return &auth.Principal{
 		Subject: slug, Slug: slug, Method: auth.MethodAPIKey, CredentialID: "key-" + slug,
 		Scopes: auth.AllScopes(), Prefix: "mcp/" + slug,
-		Grants: auth.Grants{"probe": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}},
+		Grants: auth.Grants{"probe": {slug, slug + "--*"}, "database": {slug, slug + "--*"}, "ssh": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}},
 	}
 }
 

@@ -47,17 +47,21 @@ type Runner struct {
 	vault   *vaultx.Client
 	trail   *audit.Trail
 	limiter *auth.Limiter
+	sealer  *auth.Sealer
 	log     *zap.Logger
 	opt     Options
 	off     map[*Tool]*fault.Error // what its callers are told
+
+	refusals *refusals
 }
 
 // NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
 // is an error. All parts are required: a Runner without a trail or a limiter
-// would let calls through that nobody counts.
-func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter, log *zap.Logger, opt Options) (*Runner, error) {
-	if c == nil || v == nil || trail == nil || l == nil || log == nil {
-		return nil, errors.New("tools: a runner wants a catalogue, Vault, a trail, a limiter and a log")
+// would let calls through that nobody counts, one without a sealer could not
+// tell whose a lease is.
+func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter, s *auth.Sealer, log *zap.Logger, opt Options) (*Runner, error) {
+	if c == nil || v == nil || trail == nil || l == nil || s == nil || log == nil {
+		return nil, errors.New("tools: a runner wants a catalogue, Vault, a trail, a limiter, a sealer and a log")
 	}
 	if opt.CallTimeout <= 0 {
 		opt.CallTimeout = 10 * time.Second
@@ -72,7 +76,9 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{catalog: c, vault: v, trail: trail, limiter: l, log: log, opt: opt, off: off}, nil
+	return &Runner{
+		catalog: c, vault: v, trail: trail, limiter: l, sealer: s, log: log, opt: opt, off: off, refusals: newRefusals(),
+	}, nil
 }
 
 // NewRequestID makes the id under which a call is known everywhere.
@@ -107,8 +113,9 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //     principal's scopes: before decoding, so that who may not call learns
 //     nothing about arguments
 //  5. the arguments are decoded strictly and held against their bounds
-//  6. the need is resolved to one operation on one path, and the objects that
-//     it names are held against the principal's grants
+//  6. the need is resolved to one operation on one path; a lease's handle is
+//     opened, which only its owner's call can; and the objects that are named
+//     are held against the principal's grants
 //  7. the attempt record; no record, no call
 //  8. a Vault client that can do this operation and no other, with a deadline
 //  9. the handler
@@ -126,9 +133,9 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 	defer func() {
 		switch p := recover(); {
 		case p != nil:
-			err = panicked(p)
+			err = fault.Panicked(p)
 		case !returned: // runtime.Goexit: nobody gets an answer, but the trail must not say ok
-			err = fault.New(fault.Internal, msgInternal)
+			err = fault.New(fault.Internal, fault.MsgInternal)
 		}
 		if !returned && run.tried {
 			err = run.undelivered(err) // it may have been done
@@ -152,6 +159,8 @@ type run struct {
 	tool   *Tool
 	values []jsontext.Value // the arguments as they came, once they were divided
 	ops    []string         // what Vault is asked to do
+	flood  bool             // refused before the caller's limit, or by it: there may be any number of such
+	owned  ownedLease       // the lease that it is about, if the need is about one
 	tried  bool             // whether the attempt was recorded
 	vaults *vaultx.Bound    // nil until there is one
 	wraps  *vaultx.Bound
@@ -161,11 +170,13 @@ type run struct {
 func (r *run) stages(ctx context.Context) (res Result, err error) {
 	p := r.call.Principal
 	if !p.Valid(r.start) { // 2
+		r.flood = true
 		return res, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
 	}
 	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK { // 3
 		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
 		limited.RetryAfter = d.RetryAfter
+		r.flood = true
 		return res, limited
 	}
 	tool := r.tool // 4
@@ -201,7 +212,7 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.CallTimeout) // 8
 	defer cancel()
-	env := &Env{Principal: p, runner: r.Runner}
+	env := &Env{Principal: p, runner: r.Runner, engine: tool.Engine, owned: r.owned}
 	if op != nil {
 		r.vaults = r.vault.Bind(*op, vaultx.BindOptions{Owner: p.ID(), Retryable: tool.Retryable})
 		env.Vault = r.vaults

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,23 +162,78 @@ func TestExpiry(t *testing.T) {
 	require.Empty(t, r.runner.Visible(p))
 }
 
+// Without any one of its parts there is no runner: it would let calls through
+// that nobody counts.
 func TestRunnerWantsItsParts(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	_, err := tools.NewRunner(r.runner.Catalog(), nil, r.trail, auth.NewLimiter(), nil, tools.Options{})
-	require.ErrorContains(t, err, "a runner wants")
+	v, err := vaultx.New(vaultx.Config{Address: "http://127.0.0.1:1"})
+	require.NoError(t, err)
+	t.Cleanup(v.Close)
+	s, err := auth.NewSealer(sealKey)
+	require.NoError(t, err)
+	c, l := r.runner.Catalog(), auth.NewLimiter()
+	for part, newRunner := range map[string]func() (*tools.Runner, error){
+		"catalogue": func() (*tools.Runner, error) {
+			return tools.NewRunner(nil, v, r.trail, l, s, nopLog(), tools.Options{})
+		},
+		"Vault": func() (*tools.Runner, error) {
+			return tools.NewRunner(c, nil, r.trail, l, s, nopLog(), tools.Options{})
+		},
+		"trail": func() (*tools.Runner, error) { return tools.NewRunner(c, v, nil, l, s, nopLog(), tools.Options{}) },
+		"limiter": func() (*tools.Runner, error) {
+			return tools.NewRunner(c, v, r.trail, nil, s, nopLog(), tools.Options{})
+		},
+		"sealer": func() (*tools.Runner, error) {
+			return tools.NewRunner(c, v, r.trail, l, nil, nopLog(), tools.Options{})
+		}, // nobody could tell whose a lease is
+		"log": func() (*tools.Runner, error) { return tools.NewRunner(c, v, r.trail, l, s, nil, tools.Options{}) },
+	} {
+		_, err := newRunner()
+		require.ErrorContains(t, err, "a runner wants", part)
+	}
+}
+
+// A caller over its limit, or whose credential has ended, cannot fill the trail
+// and so stop the service: a flood is counted, and its number recorded.
+func TestFloodOverTheLimitIsCounted(t *testing.T) {
+	for name, p := range map[string]*auth.Principal{
+		"limit":   with(principal("dev"), func(p *auth.Principal) { p.Limit = auth.Limit{Requests: 1, Window: time.Hour} }),
+		"expired": with(principal("dev"), func(p *auth.Principal) { p.ExpiresAt = time.Now().Add(-time.Hour) }),
+	} {
+		r := newRig(t, rigOptions{})
+		end := r.runner.WatchRefusals("test")
+		const flood = 2000
+		refused := 0
+		for range flood {
+			if _, f := r.run(p, "whoami", ``); f != nil {
+				refused++
+			}
+		}
+		require.GreaterOrEqual(t, refused, flood-1, name)
+		records := r.records()
+		require.GreaterOrEqual(t, len(records), 300, name)
+		require.Less(t, len(records), 600, name)
+		end()
+		records = r.records()
+		last := records[len(records)-1]
+		require.Equal(t, audit.Reject, last.Kind, name)
+		require.Contains(t, last.Detail, "refusals were not recorded one by one", name)
+		require.Less(t, strings.Count(r.log.String(), "\n"), 700, "nor does it fill the log")
+	}
 }
 
 func TestExcludeNamesWhatThereIs(t *testing.T) {
-	all := len(tools.NewCatalog().Tools())
-	for entry, want := range map[string]int{"kv.read": all - 1, "kv_read": all - 1, "kv": all - 8, "kv.*": all - 8, "transit": all - 6, "whoami": all - 1} {
+	for entry, fewer := range map[string]int{"kv.read": 1, "kv_read": 1, "kv": 8, "kv.*": 8, "db": 3, "transit": 6, "whoami": 1} {
 		r := newRig(t, rigOptions{Options: tools.Options{Exclude: []string{entry}}})
-		require.Len(t, r.runner.Visible(principal("dev")), want, entry)
+		require.Len(t, r.runner.Visible(principal("dev")), len(tools.NewCatalog().Tools())-fewer, entry)
 	}
+	sealer, err := auth.NewSealer(sealKey)
+	require.NoError(t, err)
 	v, err := vaultx.New(vaultx.Config{Address: "http://127.0.0.1:1"})
 	require.NoError(t, err)
 	r := newRig(t, rigOptions{})
 	for _, entry := range []string{"kv.raed", "", "*", "k"} {
-		_, err = tools.NewRunner(tools.NewCatalog(), v, r.trail, auth.NewLimiter(), nopLog(), tools.Options{Exclude: []string{"kv", entry}})
+		_, err = tools.NewRunner(tools.NewCatalog(), v, r.trail, auth.NewLimiter(), sealer, nopLog(), tools.Options{Exclude: []string{"kv", entry}})
 		require.EqualError(t, err, "TOOLS_EXCLUDE: entry 2 names no tool and no engine")
 	}
 }
@@ -339,7 +395,7 @@ func TestUnfitConfigurationIsInternal(t *testing.T) {
 		Prefix string `json:"prefix" doc:"An argument, not the principal's prefix."`
 	}
 	own := tools.Define(tools.Tool{
-		Name: "test.do", Title: "Do", Doc: "Does.", Effect: tools.Reads, Route: "GET /test",
+		Name: "test.do", Title: "Do", Doc: "Does.", Scope: auth.Read, Effect: tools.Reads, Route: "GET /test",
 		Needs: []tools.Need{{Path: "{kv}/data/{prefix}/x", Capabilities: []string{"read"}}},
 	}, handler[in, struct{}])
 	catalog := tools.NewCatalogOf(own, lookup(t, "kv.read"))
@@ -367,4 +423,16 @@ func TestReject(t *testing.T) {
 	f = r.runner.Reject(tools.Rejection{Err: fault.New(fault.NotFound, "there is no such tool")})
 	require.Equal(t, fault.Unavailable, f.Kind, "what cannot be recorded is not answered")
 	require.Equal(t, "audit_unavailable", f.Details["code"])
+}
+
+// Where the trail is down, the log still has why.
+func TestRejectWithoutTrail(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	require.NoError(t, r.trail.Close())
+	f := r.runner.Reject(tools.Rejection{RequestID: "id", Err: fault.Wrap(fault.Unauthenticated, "the key is wrong", errors.New("why"))})
+	require.Equal(t, fault.Unavailable, f.Kind)
+	log := r.log.String()
+	for _, part := range []string{`"level":"error"`, `"outcome":"unauthenticated"`, "the key is wrong", `"cause":"why"`, `"unrecorded":`} {
+		require.Contains(t, log, part)
+	}
 }

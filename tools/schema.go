@@ -20,6 +20,7 @@ var (
 	textType = reflect.TypeFor[secret.Text]()
 	bodyType = reflect.TypeFor[secret.Content]()
 	jsonType = reflect.TypeFor[secret.JSON]()
+	leaseOut = reflect.TypeFor[Lease]()
 	dataType = reflect.TypeFor[vaultx.KVData]()
 	wrapIn   = reflect.TypeFor[WrapTTL]()
 	wrapOut  = reflect.TypeFor[Wrapped]()
@@ -153,6 +154,7 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 			continue
 		}
 		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
+		mustDeclare(tool, name != leaseArgument || field.Type == leaseOut, "gives a lease that is no Lease")
 		switch {
 		case isSecret(field.Type):
 			out.secrets = append(out.secrets, field.Index)
@@ -208,7 +210,7 @@ func reflectSchema(typ reflect.Type) *jsonschema.Schema {
 		Anonymous: true, DoNotReference: true, ExpandedStruct: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			switch t {
-			case textType, bodyType:
+			case textType, leaseOut, bodyType:
 				return &jsonschema.Schema{Type: "string"}
 			case jsonType, dataType:
 				return &jsonschema.Schema{Type: "object"}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"vault-mcp/auth"
@@ -29,10 +30,12 @@ const (
 // Holes in the path are filled from configuration ({kv}, {transit}, …), from
 // the principal ({prefix}) and from the argument of the same name, or of the
 // field that carries the hole's name in a `hole` tag. A hole that is a single
-// name ({key}, {role}) is an object that the principal must have been granted.
+// name ({key}, {role}) is an object that the principal must have been granted; it
+// is the last in its path, since a policy's * can stand nowhere else.
 type Need struct {
 	Path         string
 	Capabilities []string // the first one is the operation itself; others are for policies
+	Lease        LeaseUse `json:",omitzero"` // what is done with a lease of the caller's own; empty: it is about none
 
 	template vaultx.Template
 	filled   []vaultx.Hole // those that arguments fill
@@ -44,7 +47,7 @@ type Tool struct {
 	Name       string     // dotted: engine.verb
 	Title      string     // for people
 	Doc        string     // for models: what it does, when to use it
-	Scope      auth.Scope // the verb needed on the engine; empty: any principal
+	Scope      auth.Scope // the verb needed on the engine; empty, for a tool without needs: any principal
 	Effect     Effect
 	Idempotent bool   // a second identical call changes nothing more
 	Additive   bool   // a write that takes nothing away
@@ -71,6 +74,8 @@ type Env struct {
 	Vault     *vaultx.Bound // nil for a tool without needs
 
 	runner *Runner
+	engine string
+	owned  ownedLease // of the handle that the call named, if its need is about a lease
 }
 
 // chooser is implemented by inputs of tools with several needs.
@@ -86,6 +91,8 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 	mustDeclare(t.Name, t.Title != "" && t.Doc != "", "wants a title and a doc")
 	mustDeclare(t.Name, t.Effect != "", "wants an effect")
 	mustDeclare(t.Name, t.Route != "", "wants a route")
+	// Without a scope everybody may call it.
+	mustDeclare(t.Name, t.Scope == "" && len(t.Needs) == 0 || slices.Contains(auth.AllScopes(), t.Scope), "wants a scope")
 
 	t.input = newInputType(t.Name, reflect.TypeFor[In]())
 	t.output = newOutputType(t.Name, reflect.TypeFor[Out]())
@@ -106,7 +113,10 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 			_, ok := t.input.holes[hole.Name]
 			mustDeclare(t.Name, ok, "has a hole in its need that no argument fills: "+hole.Name)
 			need.filled = append(need.filled, hole)
+			mustDeclare(t.Name, hole.Multi || strings.HasSuffix(need.Path, "/{"+hole.Name+"}"), "has a granted name that is not the last in its path: "+hole.Name)
 		}
+		_, named := t.input.holes[leaseArgument]
+		mustDeclare(t.Name, need.Lease == "" || named, "is about a lease that its input does not name; embed LeaseID")
 	}
 	t.choose = func(any) int { return 0 }
 	if len(t.Needs) > 1 {

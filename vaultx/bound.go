@@ -61,7 +61,7 @@ type Response struct {
 	LeaseDuration int            `json:"lease_duration"` // seconds
 	Renewable     bool           `json:"renewable"`
 	Data          jsontext.Value `json:"data"` // as it came
-	WrapInfo      *wrapInfo      `json:"wrap_info"`
+	WrapInfo      *WrapInfo      `json:"wrap_info"`
 
 	whole jsontext.Value // of answers that have no data member
 }
@@ -86,13 +86,6 @@ func (b *Bound) Do(ctx context.Context, req Request) (*Response, error) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, longestCall)
 		defer cancel()
-	}
-	if !b.ours {
-		leave, err := b.client.gate.enter(ctx, b.opt.Owner)
-		if err != nil {
-			return nil, fault.From(err)
-		}
-		defer leave()
 	}
 	for try := 1; ; try++ {
 		resp, err := b.once(ctx, req, body)
@@ -124,13 +117,10 @@ func pause(ctx context.Context, err error, try int) bool {
 }
 
 func (b *Bound) once(ctx context.Context, req Request, body []byte) (*Response, error) {
-	pass, err := b.client.brk.enter()
+	o, err := b.send(ctx, req, body)
 	if err != nil {
 		return nil, err
 	}
-	o := b.send(ctx, req, body)
-	state, why := o.health(ctx)
-	b.client.brk.leave(pass, state, why)
 
 	resp := &Response{Status: o.status}
 	if o.err != nil || o.status >= 300 {
@@ -156,21 +146,39 @@ func (b *Bound) once(ctx context.Context, req Request, body []byte) (*Response, 
 
 var errNotVault = errors.New("the answer is not JSON of the shape that Vault gives")
 
-// send makes one request and reads the answer, whatever its status.
-func (b *Bound) send(ctx context.Context, req Request, body []byte) outcome {
-	s, err := b.client.session()
-	if err != nil {
-		return outcome{err: err}
+// send makes one request, when there is room for it, and reads the answer,
+// whatever its status.
+func (b *Bound) send(ctx context.Context, req Request, body []byte) (outcome, error) {
+	if !b.ours {
+		// Only while it is under way: neither a pause nor what an answer leads to
+		// holds up the others.
+		leave, err := b.client.gate.enter(ctx, b.opt.Owner)
+		if err != nil {
+			return outcome{}, fault.From(err)
+		}
+		defer leave()
 	}
-	stock, namespace := s.api, b.client.cfg.Namespace
+	pass, err := b.client.brk.enter()
+	if err != nil {
+		return outcome{}, err
+	}
+	o := b.exchange(ctx, req, body)
+	state, why := o.health(ctx)
+	b.client.brk.leave(pass, state, why)
+	return o, nil
+}
+
+// exchange is the request and its answer.
+func (b *Bound) exchange(ctx context.Context, req Request, body []byte) outcome {
+	stock, namespace := b.client.api, b.client.cfg.Namespace
 	if b.bare {
-		stock, namespace = s.bare, ""
+		stock, namespace = b.client.bare, ""
 	}
 	r := stock.NewRequest(b.op.Method, "/v1")
 	r.URL.Path, r.URL.RawPath = "/v1/"+b.op.Path.decoded, "/v1/"+b.op.Path.escaped
 	r.Params, r.WrapTTL, r.BodyBytes = req.Query, req.wrapTTL, body
 	p := &pin{
-		method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: s.token, namespace: namespace,
+		method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: b.client.cfg.Token, namespace: namespace,
 		wrap: req.wrapTTL, repeatable: b.opt.Retryable,
 	}
 	if req.MergePatch {
@@ -213,15 +221,9 @@ func encodeBody(body any) ([]byte, error) {
 	if body == nil {
 		return nil, nil
 	}
-	b, err := jsonv2.Marshal(body, revealed)
+	b, err := jsonv2.Marshal(body, jsonv2.WithMarshalers(secret.Revealed))
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "the request could not be encoded", nil)
+		return nil, fault.Wrap(fault.Internal, "the request could not be encoded", secret.JSONError(err))
 	}
 	return b, nil
 }
-
-// revealed encodes requests to Vault, where secrets belong.
-var revealed = jsonv2.WithMarshalers(jsonv2.JoinMarshalers(
-	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, j secret.JSON) error { return e.WriteValue(j.Reveal()) }),
-	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, t secret.Text) error { return e.WriteToken(jsontext.String(t.Reveal())) }),
-))

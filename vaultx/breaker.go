@@ -34,8 +34,6 @@ const (
 // open, calls fail at once, and one call in each pause is the probe that finds
 // out whether Vault is back.
 type breaker struct {
-	now func() time.Time // nil: time.Now
-
 	mu     sync.Mutex
 	era    uint64 // counts openings and closings
 	open   bool
@@ -49,20 +47,13 @@ type breaker struct {
 // slow failure does not end the recovery.
 type pass struct{ era uint64 }
 
-func (b *breaker) clock() time.Time {
-	if b.now != nil {
-		return b.now()
-	}
-	return time.Now()
-}
-
 // enter asks to make a request. A pass that is never given back by leave costs
 // an open breaker no more than probePatience.
 func (b *breaker) enter() (pass, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
-		now := b.clock()
+		now := time.Now()
 		if now.Before(b.next) {
 			f := fault.New(fault.Unavailable, b.why)
 			f.RetryAfter = breakerPause
@@ -83,7 +74,7 @@ func (b *breaker) leave(p pass, h health, why string) {
 	switch h {
 	case silent:
 		if b.open {
-			b.next = b.clock() // the probe found out nothing: let another look
+			b.next = time.Now() // the probe found out nothing: let another look
 		}
 		return
 	case there:
@@ -103,5 +94,5 @@ func (b *breaker) leave(p pass, h health, why string) {
 		b.open = true
 		b.era++
 	}
-	b.doubts, b.why, b.next = 0, why, b.clock().Add(breakerPause)
+	b.doubts, b.why, b.next = 0, why, time.Now().Add(breakerPause)
 }

@@ -256,3 +256,31 @@ func TestBulkhead(t *testing.T) {
 		require.NoError(t, <-results)
 	}
 }
+
+// A call that waits before its next try holds up no other.
+func TestPauseHoldsNoSlot(t *testing.T) {
+	first := make(chan struct{})
+	var once sync.Once
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		limited := false
+		once.Do(func() { limited = true })
+		if !limited {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Retry-After", "2")
+		w.WriteHeader(http.StatusTooManyRequests)
+		close(first)
+	})
+	c := connect(t, vaultx.Config{Address: f.URL, Token: secret.NewText("fake-token"), MaxConcurrent: 1})
+	do := func(owner string) error {
+		_, err := c.Bind(on(t, "read", kvData, "app"), vaultx.BindOptions{Owner: owner, Retryable: true}).Do(t.Context(), vaultx.Request{})
+		return err
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- do("patient") }()
+	<-first
+	require.NoError(t, do("other"))
+	require.Empty(t, waited, "it was there before the first had its second try")
+	require.NoError(t, <-waited)
+}

@@ -7,17 +7,16 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"vault-mcp/secret"
 )
 
-var capabilitiesSelf = Operation{
-	Method: http.MethodPost, Template: MustTemplate("sys/capabilities-self"), Path: literal("sys/capabilities-self"),
-}
+var capabilitiesSelf = fixed(http.MethodPost, "sys/capabilities-self")
 
 // Capabilities asks what the server's token may do at each of some paths. It
 // changes nothing.
 func (c *Client) Capabilities(ctx context.Context, paths []string) (map[string][]string, error) {
-	b := c.Bind(capabilitiesSelf, BindOptions{Owner: "doctor", Retryable: true})
-	resp, err := b.Do(ctx, Request{Body: map[string][]string{"paths": paths}})
+	resp, err := c.ask(capabilitiesSelf).Do(ctx, Request{Body: map[string][]string{"paths": paths}})
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +28,7 @@ func (c *Client) Capabilities(ctx context.Context, paths []string) (map[string][
 	for _, path := range paths {
 		var list []string
 		if err := jsonv2.Unmarshal(answer[path], &list); err != nil {
-			return nil, unreadable(err)
+			return nil, unreadable(secret.JSONError(err))
 		}
 		has[path] = list
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -47,15 +46,10 @@ type Client struct {
 	brk   breaker
 	probe probe
 
-	mu      sync.Mutex
-	current *session
-}
-
-// session is the stock client for one token.
-type session struct {
-	token secret.Text
-	api   *api.Client
-	bare  *api.Client // the same without a namespace
+	// The stock clients: a client's token is never changed, and a client is never
+	// cloned.
+	api  *api.Client
+	bare *api.Client // without a namespace
 }
 
 // New makes a client. It reads certificate files and reaches no network.
@@ -65,7 +59,7 @@ func New(cfg Config) (*Client, error) {
 		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("VAULT_ADDR: must be http:// or https:// with a host and nothing after it")
 	}
-	if !headerText(cfg.Token.Reveal()) || !headerText(cfg.Namespace) {
+	if !secret.IsHeaderText(cfg.Token.Reveal()) || !secret.IsHeaderText(cfg.Namespace) {
 		return nil, errors.New("VAULT_TOKEN, VAULT_NAMESPACE: must be printable ASCII without spaces or line ends")
 	}
 	base.Path = ""
@@ -95,26 +89,22 @@ func New(cfg Config) (*Client, error) {
 		Transport:     &guard{base: base, next: wire, maxResponse: cfg.MaxResponseBytes},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	if _, err = c.session(); err != nil {
+	if c.api, err = c.stock(cfg.Namespace); err != nil {
+		return nil, err
+	}
+	if c.bare, err = c.stock(""); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// headerText reports whether a header can carry s, which a stray line end in a
-// file with a token, for one, would prevent at every single call.
-func headerText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+// Close ends idle connections, and the server's own question if one is under
+// way. The guard does not pass the former on: the stock client would do it after
+// every request that fails.
+func (c *Client) Close() {
+	c.probe.end()
+	c.wire.CloseIdleConnections()
 }
-
-// Close ends idle connections. The guard does not pass this on: the stock
-// client would do it after every request that fails.
-func (c *Client) Close() { c.wire.CloseIdleConnections() }
 
 // Mounts are the configured mounts, normalized.
 func (c *Client) Mounts() Mounts { return c.cfg.Mounts }
@@ -144,28 +134,6 @@ func newTransport(cfg Config) (*http.Transport, error) {
 		// died silently would go on failing them all for many minutes.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
 	}, nil
-}
-
-// session is the stock client for the server's token, made when first used: a
-// client's token is never changed, and a client is never cloned.
-func (c *Client) session() (*session, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.current != nil {
-		return c.current, nil
-	}
-	stock, err := c.stock(c.cfg.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	bare := stock
-	if c.cfg.Namespace != "" {
-		if bare, err = c.stock(""); err != nil {
-			return nil, err
-		}
-	}
-	c.current = &session{token: c.cfg.Token, api: stock, bare: bare}
-	return c.current, nil
 }
 
 func (c *Client) stock(namespace string) (*api.Client, error) {
@@ -209,4 +177,14 @@ func NewOperation(capability string, t Template, values map[string]string) (Oper
 	}
 	p, err := t.expand(values, capability == "list")
 	return Operation{Method: method, Path: p, Template: t}, err
+}
+
+// fixed is an operation on a path without holes, written in this package.
+func fixed(method, path string) Operation {
+	template := MustTemplate(path)
+	p, err := template.Expand(nil)
+	if err != nil {
+		panic("vaultx: " + path)
+	}
+	return Operation{Method: method, Path: p, Template: template}
 }

@@ -139,6 +139,8 @@ func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 		f := fault.Field("/cas", "is required for this secret")
 		f.Err = cause
 		return f
+	case bytes.Contains(answer, []byte("lease is not renewable")):
+		return fault.Wrap(fault.Invalid, "the lease cannot be renewed; get a new one instead", errNotRenewable)
 	}
 	return fault.Wrap(fault.Invalid, refusedMessage(op), fmt.Errorf("%w to %s", cause, op.Template))
 }
@@ -150,7 +152,7 @@ func (b *Bound) broken(ctx context.Context, err error) *fault.Error {
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
 	case errors.Is(err, errPinned):
-		return fault.Wrap(fault.Internal, "internal error; the operator finds the cause under the request id", cause)
+		return fault.Wrap(fault.Internal, fault.MsgInternal, cause)
 	case errors.Is(err, errTooLarge):
 		return b.unlessRetryable(fault.Wrap(fault.Unavailable, "Vault's answer is larger than this server passes on", cause))
 	case isDial(err) && ctx.Err() == nil:

@@ -59,22 +59,19 @@ func KVRead(ctx context.Context, b *Bound, version int) (KVSecret, error) {
 		}
 		return KVSecret{}, decodeErr
 	}
-	if gone || body.Data.Kind() != '{' {
+	if gone {
 		return KVSecret{}, goneFault(err, body.Metadata)
 	}
-	if body.Metadata.Version == 0 {
+	if body.Data.Kind() != '{' || body.Metadata.Version == 0 {
 		// KV version 1 gives back what it was given, which may look like this.
-		return KVSecret{}, unreadable(nil)
+		return KVSecret{}, unreadable(errors.New("it has no version, or no data"))
 	}
 	return KVSecret{Data: secret.NewJSON(body.Data), Metadata: body.Metadata}, nil
 }
 
 // goneFault says whether a version that has no data is deleted or destroyed.
 func goneFault(err error, m KVVersionMetadata) error {
-	f := fault.New(fault.NotFound, msgNothing)
-	if err != nil {
-		f = fault.From(err)
-	}
+	f := fault.From(err)
 	var state, msg string
 	switch {
 	case m.Version == 0:
@@ -209,7 +206,7 @@ func KVMetadataOf(ctx context.Context, b *Bound) (KVMetadata, error) {
 	for number, v := range body.Versions {
 		n, err := strconv.Atoi(number)
 		if err != nil {
-			return KVMetadata{}, unreadable(err)
+			return KVMetadata{}, unreadable(errors.New("the number of a version is none"))
 		}
 		m.Versions = append(m.Versions, KVVersionInfo{n, v.CreatedTime, v.DeletionTime, v.Destroyed})
 	}
@@ -223,23 +220,9 @@ func KVDelete(ctx context.Context, b *Bound) error {
 	return err
 }
 
-// KVDeleteVersions deletes versions.
-func KVDeleteVersions(ctx context.Context, b *Bound, versions []int) error {
-	return kvVersions(ctx, b, versions)
-}
-
-// KVUndelete brings deleted versions back. For a version that is destroyed or
-// never was, Vault succeeds and does nothing.
-func KVUndelete(ctx context.Context, b *Bound, versions []int) error {
-	return kvVersions(ctx, b, versions)
-}
-
-// KVDestroy destroys versions for good.
-func KVDestroy(ctx context.Context, b *Bound, versions []int) error {
-	return kvVersions(ctx, b, versions)
-}
-
-func kvVersions(ctx context.Context, b *Bound, versions []int) error {
+// KVVersions deletes, undeletes or destroys versions, whichever b is bound to.
+// For a version that never was, or is destroyed, Vault succeeds and does nothing.
+func KVVersions(ctx context.Context, b *Bound, versions []int) error {
 	_, err := b.Do(ctx, Request{Body: struct {
 		Versions []int `json:"versions"`
 	}{versions}})
@@ -252,12 +235,13 @@ func decodeData(resp *Response, into any) error {
 		return unreadable(errors.New("no data"))
 	}
 	if err := jsonv2.Unmarshal(resp.Data, into); err != nil {
-		return unreadable(err)
+		return unreadable(secret.JSONError(err))
 	}
 	return nil
 }
 
-// unreadable drops the decoder's text, which may quote the answer.
-func unreadable(error) error {
-	return fault.New(fault.Unavailable, "Vault's answer is not what this engine gives; the mount may hold another engine, or KV version 1")
+// unreadable is the fault of an answer that cannot be what it should be. The
+// cause is for the log, so it must hold nothing of the answer.
+func unreadable(cause error) error {
+	return fault.Wrap(fault.Unavailable, "Vault's answer is not what this engine gives; the mount may hold another engine, or KV version 1", cause)
 }

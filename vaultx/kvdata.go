@@ -21,22 +21,13 @@ const (
 	maxDataMembers = 10_000
 )
 
-// KVData is an object that the KV engine keeps unaltered; NewKVData and decoding
-// make one of nothing else.
+// KVData is an object that the KV engine keeps unaltered; only decoding makes one.
+// Vault keeps numbers as float64, so one that a float64 cannot hold exactly is
+// refused rather than altered. Names of members are the caller's and may be
+// secret, so the error, Invalid, counts values instead of naming them.
 type KVData struct{ json secret.JSON }
 
-// NewKVData takes a value that can be stored unaltered. Vault keeps numbers as
-// float64, so one that a float64 cannot hold exactly is refused rather than
-// altered. Names of members are the caller's and may be secret, so the error,
-// Invalid, counts values instead of naming them.
-func NewKVData(data secret.JSON) (KVData, error) {
-	if err := checkKVData(data.Reveal()); err != nil {
-		return KVData{}, err
-	}
-	return KVData{data}, nil
-}
-
-// UnmarshalJSON is NewKVData for decoders. It copies.
+// UnmarshalJSON takes a value that can be stored unaltered. It copies.
 func (d *KVData) UnmarshalJSON(b []byte) error {
 	if err := checkKVData(b); err != nil {
 		return err

@@ -195,11 +195,13 @@ func CheckPath(s string) error {
 	if len(s) > maxPathBytes {
 		return fault.Newf(fault.Invalid, "a path has at most %d bytes", maxPathBytes)
 	}
-	segments := strings.Split(s, "/")
-	if len(segments) > maxSegments {
-		return fault.Newf(fault.Invalid, "a path has at most %d segments", maxSegments)
-	}
-	for _, segment := range segments {
+	segments := 1
+	for rest, more := s, true; more; segments++ {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if segments > maxSegments {
+			return fault.Newf(fault.Invalid, "a path has at most %d segments", maxSegments)
+		}
 		if err := checkSegment(segment); err != nil {
 			return err
 		}

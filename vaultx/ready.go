@@ -11,6 +11,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 const (
@@ -20,38 +21,76 @@ const (
 	readyPatience = 3 * time.Second
 )
 
-// probe holds the last readiness answer. Its lock is held while one is made,
-// so that any number of health checks make one request.
+// probe holds the last readiness answer, and the question that is under way, so
+// that any number of health checks make one request.
 type probe struct {
-	mu   sync.Mutex
-	at   time.Time
-	last error
+	mu      sync.Mutex
+	at      time.Time
+	last    error
+	running chan struct{} // closed when the question under way is answered; nil: none is
+	cancel  context.CancelFunc
 }
 
-var lookupSelf = Operation{
-	Method: http.MethodGet, Template: MustTemplate("auth/token/lookup-self"), Path: literal("auth/token/lookup-self"),
-}
+var lookupSelf = fixed(http.MethodGet, "auth/token/lookup-self")
 
 // Ready says whether Vault would serve a call now: it is asked with the
 // server's own token, because an unauthenticated health check says 200 while
 // every call fails (a full audit device, a token that has ended). The answer
-// is up to a second old.
-func (c *Client) Ready(ctx context.Context) error {
+// is up to a second old. It is for everyone who asks, so it does not depend on
+// how long one of them is willing to wait.
+func (c *Client) Ready(ctx context.Context) error { return c.ready(context.WithoutCancel(ctx)) }
+
+// ready is Ready for one who does not wait longer than its context: it then gets
+// the context's end.
+func (c *Client) ready(ctx context.Context) error {
 	c.probe.mu.Lock()
-	defer c.probe.mu.Unlock()
 	if time.Since(c.probe.at) < probeEvery {
+		defer c.probe.mu.Unlock()
 		return c.probe.last
 	}
-	// The answer is for everyone who asks, so it does not depend on how long this
-	// caller is willing to wait.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyPatience)
+	if c.probe.running == nil {
+		c.probe.running = make(chan struct{})
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyPatience)
+		c.probe.cancel = cancel
+		go c.look(asking, cancel) // Close ends it
+	}
+	answered := c.probe.running
+	c.probe.mu.Unlock()
+	select {
+	case <-answered:
+		c.probe.mu.Lock()
+		defer c.probe.mu.Unlock()
+		return c.probe.last
+	case <-ctx.Done():
+		return fault.From(ctx.Err())
+	}
+}
+
+// look asks whether Vault would serve a call.
+func (c *Client) look(ctx context.Context, cancel context.CancelFunc) {
 	defer cancel()
 	_, err := c.ask(lookupSelf).Do(ctx, Request{})
 	if errors.Is(err, fault.Forbidden) {
 		err = c.refused(ctx)
 	}
+	c.probe.mu.Lock()
+	defer c.probe.mu.Unlock()
 	c.probe.at, c.probe.last = time.Now(), err
-	return err
+	close(c.probe.running)
+	c.probe.running = nil
+}
+
+// end ends the question that is under way.
+func (p *probe) end() {
+	p.mu.Lock()
+	running := p.running
+	if running != nil {
+		p.cancel()
+	}
+	p.mu.Unlock()
+	if running != nil {
+		<-running
+	}
 }
 
 // refused tells a token that may not look itself up from one that has ended.
@@ -70,7 +109,7 @@ func (c *Client) refused(ctx context.Context) error {
 // make one request a second.
 func (c *Client) ended(ctx context.Context) bool {
 	var f *fault.Error
-	return errors.As(c.Ready(ctx), &f) && f.Msg == msgToken
+	return errors.As(c.ready(ctx), &f) && f.Msg == msgToken
 }
 
 // ask binds a question of the server's own: about Vault, for no principal.
@@ -115,7 +154,7 @@ func (c *Client) KVVersion2(ctx context.Context) error {
 		Options map[string]string `json:"options"`
 	}
 	if err := jsonv2.Unmarshal(resp.Data, &mount); err != nil {
-		return unreadable(err)
+		return unreadable(secret.JSONError(err))
 	}
 	if mount.Type != "kv" || mount.Options["version"] != "2" {
 		return fault.New(fault.Invalid, "KV_MOUNT is not a KV engine of version 2")
@@ -123,7 +162,7 @@ func (c *Client) KVVersion2(ctx context.Context) error {
 	return nil
 }
 
-var sysHealth = Operation{Method: http.MethodGet, Template: MustTemplate("sys/health"), Path: literal("sys/health")}
+var sysHealth = fixed(http.MethodGet, "sys/health")
 
 // Health is what Vault says of itself to anyone.
 type Health struct {
@@ -143,7 +182,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		return h, err
 	}
 	if err := jsonv2.Unmarshal(resp.whole, &h); err != nil {
-		return h, unreadable(err)
+		return h, unreadable(secret.JSONError(err))
 	}
 	return h, nil
 }

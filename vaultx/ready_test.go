@@ -2,6 +2,8 @@ package vaultx_test
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -130,7 +132,49 @@ func TestWrongMounts(t *testing.T) {
 	_, err = vaultx.KVWrite(t.Context(), bind("kv-old", "update", kvData), kvValue(t, `{"a":"1"}`), nil)
 	require.Contains(t, requireKind(t, fault.Unavailable, err).Msg, "version 1")
 	_, err = vaultx.KVRead(t.Context(), bind("kv-old", "read", kvData), 0)
-	require.Error(t, err)
+	require.Contains(t, requireKind(t, fault.Unavailable, err).Msg, "version 1")
+	// Nor are the data of version 1 taken for those of version 2.
+	for _, data := range []string{`{"user":"x"}`, `{"data":null}`, `{"data":"x","metadata":{"version":1}}`, `{"data":{"user":"x"}}`} {
+		f := newFake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"data":`+data+`}`) })
+		_, err := vaultx.KVRead(t.Context(), f.read(t), 0)
+		unfit := requireKind(t, fault.Unavailable, err)
+		require.Contains(t, unfit.Msg, "version 1", data)
+		require.Error(t, unfit.Err, "an operator sees why")
+	}
+}
+
+// A refusal leads to a question about the token, which is not waited for longer
+// than the call may take, nor in a slot that others could use.
+func TestRefusalKeepsItsDeadline(t *testing.T) {
+	release := make(chan struct{})
+	asked := make(chan struct{}, 8)
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v1/auth/token/lookup-self":
+			asked <- struct{}{}
+			<-release
+		case r.Method == http.MethodPost:
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	defer close(release)
+	c := connect(t, vaultx.Config{Address: f.URL, Token: secret.NewText("fake-token"), MaxConcurrent: 1})
+	bind := func(capability string) *vaultx.Bound {
+		return c.Bind(on(t, capability, kvData, "app"), vaultx.BindOptions{Owner: capability})
+	}
+	refused := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := bind("update").Do(ctx, vaultx.Request{})
+		refused <- err
+	}()
+	<-asked
+	_, err := bind("read").Do(t.Context(), vaultx.Request{})
+	require.NoError(t, err, "the slot is free")
+	cancel()
+	requireKind(t, fault.Forbidden, <-refused) // though the question has no answer yet
 }
 
 func TestPolicyDenies(t *testing.T) {

@@ -14,31 +14,14 @@ import (
 
 // WrapInfo describes a single-use wrapping token.
 type WrapInfo struct {
-	Token        secret.Text
-	TTL          int    // seconds
-	CreationPath string // whoever unwraps compares it
-	CreationTime string // RFC 3339
-}
-
-// wrapInfo is the same as Vault writes it.
-type wrapInfo struct {
 	Token        secret.Text `json:"token"`
-	TTL          int         `json:"ttl"`
-	CreationPath string      `json:"creation_path"`
-	CreationTime string      `json:"creation_time"`
+	TTL          int         `json:"ttl"`           // seconds
+	CreationPath string      `json:"creation_path"` // whoever unwraps compares it
+	CreationTime string      `json:"creation_time"` // RFC 3339
 }
 
 // WrapOperation is what Wrap needs of Vault.
-var WrapOperation = Operation{Method: http.MethodPost, Template: MustTemplate("sys/wrapping/wrap"), Path: literal("sys/wrapping/wrap")}
-
-// literal is a path without holes, written in this package.
-func literal(s string) Path {
-	p, err := MustTemplate(s).Expand(nil)
-	if err != nil {
-		panic("vaultx: " + s)
-	}
-	return p
-}
+var WrapOperation = fixed(http.MethodPost, "sys/wrapping/wrap")
 
 // Wrap puts values under a single-use wrapping token that lives for ttl, which
 // the caller has bounded: Vault does not.
@@ -50,5 +33,5 @@ func (b *Bound) Wrap(ctx context.Context, payload map[string]jsontext.Value, ttl
 	if resp.WrapInfo == nil || resp.WrapInfo.Token.IsZero() {
 		return WrapInfo{}, fault.New(fault.Unavailable, "Vault did not give a wrapping token")
 	}
-	return WrapInfo(*resp.WrapInfo), nil
+	return *resp.WrapInfo, nil
 }

@@ -1,6 +1,7 @@
-package server
+package tools
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
-	"vault-mcp/tools"
 )
 
 // Refusals are recorded one by one up to these rates per caller; those beyond
@@ -123,50 +123,34 @@ func (r *refusals) rest() int {
 	return n
 }
 
-// reject records that a request was refused before it became a call, and
-// returns what its caller is told.
-func (s *Server) reject(c *caller, p *auth.Principal, err error) *fault.Error {
-	if p == nil {
-		p = c.launched()
+// admit reports whether a refusal is to be recorded, and records how many of the
+// same caller were not since its last.
+func (r *Runner) admit(rej Rejection) bool {
+	key := refusedKey{id: auth.Network(rej.Remote), limited: errors.Is(rej.Err, fault.RateLimited)}
+	if rej.Principal != nil {
+		key = refusedKey{id: rej.Principal.ID(), known: true}
 	}
-	if p != nil {
-		return s.record(refusedKey{id: p.ID(), known: true}, c, p, err)
+	ok, skipped := r.refusals.admit(key)
+	if ok && skipped > 0 {
+		rej.Err = fault.Newf(fault.RateLimited, "%d earlier refusals of this caller were not recorded one by one", skipped)
+		_ = r.reject(rej) // what the caller is told is the answer to this one
 	}
-	return s.record(refusedKey{id: auth.Network(c.remote)}, c, nil, err)
+	return ok
 }
 
-// rejectLimited is reject for a caller whose address is over its limit.
-func (s *Server) rejectLimited(c *caller, err error) *fault.Error {
-	return s.record(refusedKey{id: auth.Network(c.remote), limited: true}, c, nil, err)
-}
-
-func (s *Server) record(key refusedKey, c *caller, p *auth.Principal, err error) *fault.Error {
-	ok, skipped := s.refusals.admit(key)
-	if !ok {
-		return fault.From(err)
-	}
-	rej := tools.Rejection{Principal: p, Tool: c.tool, Transport: c.transport, Remote: c.remote, RequestID: c.requestID, Err: err}
-	if skipped > 0 {
-		more := rej
-		more.Err = fault.Newf(fault.RateLimited, "%d earlier refusals of this caller were not recorded one by one", skipped)
-		_ = s.opt.Runner.Reject(more) // what the caller is told is the answer to the next one
-	}
-	return s.opt.Runner.Reject(rej)
-}
-
-// watchRest records from time to time what was only counted, and, when the
-// returned function is called, the rest.
-func (s *Server) watchRest(transport string) (end func()) {
+// WatchRefusals records from time to time how many refusals were only counted,
+// and, when the returned function is called, the rest.
+func (r *Runner) WatchRefusals(transport string) (end func()) {
 	tick, stop, done := time.NewTicker(tellRest), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
 			select {
 			case <-stop:
-				s.recordRest(transport)
+				r.recordRest(transport)
 				return
 			case <-tick.C:
-				s.recordRest(transport)
+				r.recordRest(transport)
 			}
 		}
 	}()
@@ -177,11 +161,11 @@ func (s *Server) watchRest(transport string) (end func()) {
 	}
 }
 
-func (s *Server) recordRest(transport string) {
-	if n := s.refusals.rest(); n > 0 {
-		s.log.Info("refusals not recorded one by one", zap.Int("count", n))
-		_ = s.opt.Runner.Reject(tools.Rejection{ // nobody is left to be told
-			Transport: transport, RequestID: tools.NewRequestID(),
+func (r *Runner) recordRest(transport string) {
+	if n := r.refusals.rest(); n > 0 {
+		r.log.Info("refusals not recorded one by one", zap.Int("count", n))
+		_ = r.reject(Rejection{ // nobody is left to be told
+			Transport: transport, RequestID: NewRequestID(),
 			Err: fault.Newf(fault.RateLimited, "%d refusals were not recorded one by one", n),
 		})
 	}
