@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ import (
 func TestCanary(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	sshRoles(t, v)
+	seedTransit(t, v)
 	logs := t.TempDir()
 	env := settings(t, v, "LOG_DIR="+logs)
 	p := startHTTP(t, env)
@@ -30,6 +32,7 @@ func TestCanary(t *testing.T) {
 	var issued []string // by Vault: what it made, no mark can stand in
 
 	for surface, call := range surfaces {
+		issued = append(issued, markedKeys(t, call)...)
 		refusals, successes := 0, 0
 		for _, tool := range tools.NewCatalog().Tools() {
 			for _, args := range markedArguments(t, tool) {
@@ -98,17 +101,76 @@ func issuedBySSH(t *testing.T, call rawCall) []string {
 	}
 }
 
+// markedKeys sends the mark through keys, where it comes back in nothing but
+// what was decrypted, and returns random values and wrapping tokens, which stand
+// nowhere but in their answers.
+func markedKeys(t *testing.T, call rawCall) (made []string) {
+	t.Helper()
+	ok := func(tool string, args obj) (obj, string) {
+		text, err := json.Marshal(args)
+		require.NoError(t, err)
+		answer := call(t, toolCall(quote(tool), string(text)))
+		got := judge(t, answer)
+		require.Equal(t, "ok", got.code, answer)
+		var result obj
+		require.NoError(t, json.Unmarshal(got.content, &result))
+		return result, answer
+	}
+	mark := base64.StdEncoding.EncodeToString([]byte(canary))
+	aside := func(more ...any) obj {
+		o := obj{"key": "dev--tenants", "context": mark, "associated_data": mark}
+		for i := 0; i < len(more); i += 2 {
+			o[more[i].(string)] = more[i+1]
+		}
+		return o
+	}
+	sealed, answer := ok("transit.encrypt", aside("plaintext", canary, "encoding", "utf8"))
+	requireNoMark(t, answer, "the answer to transit.encrypt")
+	_, answer = ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"]))
+	require.Contains(t, answer, mark, "the one place where it may stand")
+	wrapped, answer := ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"], "wrap_ttl", "60s"))
+	requireNoMark(t, answer, "a wrapped answer")
+	signed, answer := ok("transit.sign", obj{"key": "dev--sign", "input": mark})
+	requireNoMark(t, answer, "the answer to transit.sign")
+	_, answer = ok("transit.verify", obj{"key": "dev--sign", "input": mark, "signature": signed["signature"]})
+	requireNoMark(t, answer, "the answer to transit.verify")
+	random, _ := ok("transit.random", obj{})
+	for _, secret := range []any{random["random"], dig(wrapped, "wrap.token")} {
+		require.NotEmpty(t, secret)
+		made = append(made, secret.(string))
+	}
+	return made
+}
+
 // markedArguments are arguments for a tool, each set with the mark in one place
 // where it does not belong: as each argument's value in each JSON type, as an
 // unknown argument's name and value, inside lists and objects.
 func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 	t.Helper()
 	var schema struct {
-		Properties map[string]struct{ Type string }
+		Properties map[string]struct {
+			Type string
+			Enum []string
+		}
 	}
 	require.NoError(t, json.Unmarshal(tool.InputSchema, &schema))
 	base := obj{}
 	for name, p := range schema.Properties {
+		switch {
+		case name == "encoding":
+			base[name] = "utf8"
+		case len(p.Enum) > 0:
+			base[name] = p.Enum[0]
+		case name == "key":
+			base[name] = "dev"
+		case name == "ciphertext", name == "signature":
+			base[name] = "vault:v1:AAAA"
+		case name == "context", name == "associated_data":
+			base[name] = "YQ=="
+		}
+		if base[name] != nil {
+			continue
+		}
 		switch p.Type {
 		case "string":
 			base[name] = "app/db"
@@ -136,8 +198,8 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			obj{"n": json.Number("1e400"), canary: 1},
 			obj{canary: json.Number("12345678901234567890")},
 		} {
-			if value == canary && (name == "path" || name == "prefix") {
-				continue // a path that the grammar takes stands in the trail in clear, by design
+			if value == canary && (name == "path" || name == "prefix" || name == "key") {
+				continue // a path or name that the grammar takes stands in the trail in clear, by design
 			}
 			sets = append(sets, with(name, value))
 		}
