@@ -296,12 +296,12 @@ func TestDeadline(t *testing.T) {
 // deadline, so that its outcome is known.
 func TestCallerLeaves(t *testing.T) {
 	for _, retryable := range []bool{true, false} {
-		ended := make(chan error, 1)
-		r := newRig(t, rigOptions{
-			catalog: tools.NewCatalogOf(sleeper(retryable, ended)), now: time.Now,
-			Options: tools.Options{CallTimeout: 10 * time.Second},
-		})
-		synctest.Test(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // with all that waits, the trail too
+			ended := make(chan error, 1)
+			r := newRig(t, rigOptions{
+				catalog: tools.NewCatalogOf(sleeper(retryable, ended)), now: time.Now,
+				Options: tools.Options{CallTimeout: 10 * time.Second},
+			})
 			ctx, cancel := context.WithCancel(t.Context())
 			start := time.Now()
 			time.AfterFunc(time.Second, cancel)
