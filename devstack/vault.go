@@ -92,7 +92,7 @@ func Start(ctx context.Context, opt Options) (*Vault, error) {
 // launch starts a Vault on ports that are free now.
 func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) {
 	v := &Vault{opt: opt, nonce: randomHex()}
-	if err = v.settle(bin); err != nil {
+	if err = v.settle(bin, ""); err != nil {
 		return nil, err
 	}
 	defer func() {
