@@ -25,8 +25,8 @@ func FindPostgres() (string, error) {
 	var folders []string
 	if path, err := lookPath("initdb"); err == nil {
 		folders = append(folders, filepath.Dir(path))
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			folders = append(folders, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			folders = append(folders, filepath.Dir(target))
 		}
 	}
 	packaged, err := filepath.Glob(debianBins)

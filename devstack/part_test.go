@@ -106,14 +106,14 @@ func TestLocalKMSMustBeOne(t *testing.T) {
 
 // The plugin is of the version of Vault that the checkout pins.
 func TestPostgresPluginIsOfThePinnedVault(t *testing.T) {
-	real, err := devstack.FindPostgresPlugin(t.Context(), nil)
+	plugin, err := devstack.FindPostgresPlugin(t.Context(), nil)
 	require.NoError(t, err)
 	dir, _ := outside(t)
 	_, err = devstack.FindPostgresPlugin(t.Context(), nil)
 	require.ErrorIs(t, err, devstack.ErrNoPostgresPlugin)
 	placed := filepath.Join(dir, "bin/devstack/postgresql-database-plugin")
 	require.NoError(t, os.MkdirAll(filepath.Dir(placed), 0o700))
-	require.NoError(t, os.Symlink(real, placed))
+	require.NoError(t, os.Symlink(plugin, placed))
 	source(t, dir, "v1.21.1")
 	got, err := devstack.FindPostgresPlugin(t.Context(), nil)
 	require.NoError(t, err)

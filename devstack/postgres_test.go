@@ -36,7 +36,7 @@ func sharedTemp(t *testing.T) string {
 	dir, err := os.MkdirTemp("/tmp", "vault-mcp-test-") //nolint:usetesting // the reason stands above
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the same
+	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
@@ -116,7 +116,7 @@ func TestPostgresWhereOnlyRootMayBe(t *testing.T) {
 func TestPostgresSaysWhyItFailed(t *testing.T) {
 	bins := sharedTemp(t)
 	initdb := filepath.Join(bins, "initdb")
-	require.NoError(t, os.WriteFile(initdb, []byte("#!/bin/sh\necho no such luck; exit 3\n"), 0o755)) //nolint:gosec // another user runs it
+	require.NoError(t, os.WriteFile(initdb, []byte("#!/bin/sh\necho no such luck; exit 3\n"), 0o755))
 	_, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{Bins: bins})
 	require.ErrorContains(t, err, "initdb failed; its last words:\nno such luck")
 }

@@ -11,7 +11,12 @@
 // A Vault ends with its owner, also when the owner is killed: see process. It
 // is not embedded: the binary is found or built by Find.
 //
-// StartStack gives what `vault-mcp dev` needs: a Vault with demo secrets.
+// StartPostgres and StartKMS give a PostgreSQL and a local-kms, which plays AWS
+// KMS, in the same way. SeedTransit, SeedSSH and SeedDatabase mount the engines of a
+// Vault and put demo keys and roles into them, whose names are constants here.
+//
+// StartStack gives what `vault-mcp dev` needs: all of it with demo secrets, or as
+// much as can be had.
 package devstack
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -255,6 +256,9 @@ func TestStack(t *testing.T) {
 	}
 	var names []string
 	for _, e := range s.Engines {
+		if errors.Is(e.Missing, devstack.ErrNoPostgres) {
+			devstacktest.Cannot(t, "%v", e.Missing)
+		}
 		require.NoError(t, e.Missing, e.Name)
 		names = append(names, e.Name)
 	}
