@@ -7,85 +7,80 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"strings"
 	"time"
 )
-
-// vaultPackage is what is built, at the version that pins says.
-const vaultPackage = "github.com/hashicorp/vault"
 
 // progressEvery is how often a build, or the wait for one, says so.
 const progressEvery = 15 * time.Second
 
-var pinnedVersion = regexp.MustCompile(`(?m)^(?:require)?\s*` + regexp.QuoteMeta(vaultPackage) + ` v(\S+)`)
+func (p *part) builtPath(root string) string { return filepath.Join(root, "bin", builtFolder, p.name) }
 
-func builtPath(root string) string { return filepath.Join(root, "bin", builtFolder, "vault") }
-
-// built returns the checkout's own Vault if it is there, runs, and is of the
+// built returns the checkout's own binary if it is there, runs, and is of the
 // version that the checkout asks for.
-func built(ctx context.Context, root string) (string, bool) {
-	path := builtPath(root)
+func (p *part) built(ctx context.Context, root string) (string, bool) {
+	path := p.builtPath(root)
 	if _, err := os.Stat(path); err != nil {
 		return "", false
 	}
-	b, err := os.ReadFile(pins(root))
+	mod, err := os.ReadFile(pins(root))
 	if err != nil {
 		return "", false
 	}
-	version, err := probe(ctx, path)
+	version, err := p.version(ctx, path)
 	if err != nil {
 		return "", false
 	}
-	want := pinnedVersion.FindSubmatch(b)
-	return path, want != nil && string(want[1]) == version
+	want, ok := p.pinned(mod)
+	return path, ok && want == strings.TrimPrefix(version, "v")
 }
 
-// build builds the checkout's Vault. Any number of processes may call it at
+// build builds the checkout's binary. Any number of processes may call it at
 // once: one builds, the others wait for it.
-func build(ctx context.Context, root string, log func(string)) (string, error) {
+func (p *part) build(ctx context.Context, root string, log func(string)) (string, error) {
 	goBin, err := exec.LookPath("go")
 	if err != nil {
-		return "", fmt.Errorf("%w (Go is not on PATH)", ErrNoVault)
+		return "", fmt.Errorf("%w (Go is not on PATH)", p.missing)
 	}
-	target := builtPath(root)
+	target := p.builtPath(root)
 	dir := filepath.Dir(target)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
-	lock, err := lockFile(ctx, filepath.Join(dir, ".lock"), progressEvery, func(waited time.Duration) {
-		log(fmt.Sprintf("another process is building Vault; waiting for it (%s so far)", waited.Round(time.Second)))
+	lock, err := lockFile(ctx, filepath.Join(dir, "."+p.name+".lock"), progressEvery, func(waited time.Duration) {
+		log(fmt.Sprintf("another process is building %s; waiting for it (%s so far)", p.title, waited.Round(time.Second)))
 	})
 	if err != nil {
-		return "", fmt.Errorf("waiting for the build of Vault: %w", err)
+		return "", fmt.Errorf("waiting for the build of %s: %w", p.title, err)
 	}
 	defer func() { _ = lock.Close() }()
-	if path, ok := built(ctx, root); ok { // by the process that had the lock
+	if path, ok := p.built(ctx, root); ok { // by the process that had the lock
 		return path, nil
 	}
-	log(fmt.Sprintf("building Vault into %s: once, about 5 to 10 minutes on two cores", dir))
+	log(fmt.Sprintf("building %s into %s: once, %s", p.title, dir, p.takes))
 	start := time.Now()
-	made := filepath.Join(dir, fmt.Sprintf(".vault-%d", os.Getpid()))
+	made := filepath.Join(dir, fmt.Sprintf(".%s-%d", p.name, os.Getpid()))
 	defer func() { _ = os.Remove(made) }()
-	if err := compile(ctx, goBin, filepath.Dir(pins(root)), made, lock, log); err != nil {
-		return "", fmt.Errorf("building Vault: %w", err)
+	if err := p.compile(ctx, goBin, filepath.Dir(pins(root)), made, lock, log); err != nil {
+		return "", fmt.Errorf("building %s: %w", p.title, err)
 	}
-	if _, err := probe(ctx, made); err != nil {
-		return "", fmt.Errorf("the Vault just built: %w", err)
+	if _, err := p.version(ctx, made); err != nil {
+		return "", fmt.Errorf("%s, just built: %w", p.title, err)
 	}
 	if err := os.Rename(made, target); err != nil {
 		return "", err
 	}
-	log(fmt.Sprintf("Vault is built (%s)", time.Since(start).Round(time.Second)))
+	log(fmt.Sprintf("%s is built (%s)", p.title, time.Since(start).Round(time.Second)))
 	return target, nil
 }
 
 // compile runs the Go build. The compiler holds the lock as well, so that if
 // this process is killed, the next one waits for what is still compiling, and
 // finds it in Go's cache, rather than compile the same beside it.
-func compile(ctx context.Context, goBin, module, target string, lock *os.File, log func(string)) error {
+func (p *part) compile(ctx context.Context, goBin, module, target string, lock *os.File, log func(string)) error {
 	out := &tail{max: 4 << 10}
 	cmd := exec.CommandContext(ctx, goBin, "build", "-tags", "minimal", "-trimpath",
-		"-ldflags", "-s -w", "-o", target, vaultPackage)
+		"-ldflags", "-s -w", "-o", target, p.pkg)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	cmd.Stdout, cmd.Stderr = out, out
@@ -98,7 +93,7 @@ func compile(ctx context.Context, goBin, module, target string, lock *os.File, l
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	err := report(done, progressEvery, func(elapsed time.Duration) {
-		log(fmt.Sprintf("still building Vault (%s so far)", elapsed.Round(time.Second)))
+		log(fmt.Sprintf("still building %s (%s so far)", p.title, elapsed.Round(time.Second)))
 	})
 	switch {
 	case ctx.Err() != nil:

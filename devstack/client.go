@@ -118,7 +118,7 @@ func (v *Vault) Unseal(ctx context.Context) error {
 	if err := v.unseal(ctx, key); err != nil {
 		return err
 	}
-	return v.await(ctx, v.kvReady)
+	return v.await(ctx, v.Log, v.kvReady)
 }
 
 func (v *Vault) unseal(ctx context.Context, key secret.Text) error {

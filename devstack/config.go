@@ -38,8 +38,13 @@ func (v *Vault) writeConfig() error {
 			fmt.Sprintf("tls_require_and_verify_client_cert = %t", v.opt.RequireClientCert),
 		}
 	}
+	plugins := ""
+	if v.opt.PostgresPlugin != "" {
+		plugins = fmt.Sprintf("plugin_directory = %q", v.pluginFolder())
+	}
 	text := fmt.Sprintf(`
 disable_mlock = true
+%s
 api_addr      = %q
 cluster_addr  = "https://%s"
 
@@ -57,7 +62,7 @@ listener "tcp" {
     "default" = { %q = [%q] }
   }
 }
-`, v.Addr, loopback(v.port+1), v.path("data"), v.listen(), loopback(v.port+1),
+`, plugins, v.Addr, loopback(v.port+1), v.path("data"), v.listen(), loopback(v.port+1),
 		strings.Join(lines, "\n  "), nonceHeader, v.nonce)
 	return os.WriteFile(v.path("vault.hcl"), []byte(text), 0o600)
 }

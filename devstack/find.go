@@ -2,7 +2,6 @@ package devstack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,11 +12,6 @@ import (
 	"time"
 )
 
-// ErrNoVault says that there is no usable Vault and that none can be built.
-var ErrNoVault = errors.New("no usable Vault was found: install Vault (https://developer.hashicorp.com/vault/install) " +
-	"or OpenBao (https://openbao.org), so that `vault` or `bao` is on PATH, or set VAULT_BIN to the binary; " +
-	"in a checkout of vault-mcp with Go on PATH, one is built")
-
 // probeTimeout bounds `vault version`, with the first load of a large binary on
 // a busy machine in mind.
 const probeTimeout = 30 * time.Second
@@ -26,27 +20,23 @@ const probeTimeout = 30 * time.Second
 // where the product's own binary stands.
 const builtFolder = "devstack"
 
-// Find returns the path of a Vault or OpenBao that runs. It looks at VAULT_BIN,
-// which if set must be good; at `vault` and `bao` on PATH; at devstack/vault
-// beside this program; and in the checkout around the working directory, where
-// it builds one if need be. What it passes over, and that it builds, it says
-// to log.
-func Find(ctx context.Context, log func(string)) (string, error) {
+// find looks for the part and builds it if need be.
+func (p *part) find(ctx context.Context, log func(string)) (string, error) {
 	if log == nil {
 		log = func(string) {}
 	}
-	if name := os.Getenv("VAULT_BIN"); name != "" {
+	if name := p.named(); name != "" {
 		path, err := lookPath(name)
 		if err == nil {
-			_, err = probe(ctx, path)
+			_, err = p.version(ctx, path)
 		}
 		if err != nil {
-			return "", fmt.Errorf("VAULT_BIN: %w", err)
+			return "", fmt.Errorf("%s: %w", p.env, err)
 		}
 		return path, nil
 	}
-	for _, path := range installed() {
-		if _, err := probe(ctx, path); err != nil {
+	for _, path := range p.installed() {
+		if _, err := p.version(ctx, path); err != nil {
 			if ctx.Err() != nil {
 				return "", err
 			}
@@ -57,18 +47,26 @@ func Find(ctx context.Context, log func(string)) (string, error) {
 	}
 	root, ok := checkout()
 	if !ok {
-		return "", ErrNoVault
+		return "", p.missing
 	}
-	if path, ok := built(ctx, root); ok {
+	if path, ok := p.built(ctx, root); ok {
 		return path, nil
 	}
-	return build(ctx, root, log)
+	return p.build(ctx, root, log)
+}
+
+// named is what the part's variable says.
+func (p *part) named() string {
+	if p.env == "" {
+		return ""
+	}
+	return os.Getenv(p.env)
 }
 
 // installed lists the binaries that exist in the usual places.
-func installed() []string {
+func (p *part) installed() []string {
 	var found []string
-	for _, name := range []string{"vault", "bao"} {
+	for _, name := range p.onPath {
 		if path, err := lookPath(name); err == nil {
 			found = append(found, path)
 		}
@@ -76,7 +74,7 @@ func installed() []string {
 	if self, err := os.Executable(); err == nil {
 		// A checkout's own product stands in bin too; checkout looks there, and
 		// knows which version it should be.
-		beside := filepath.Join(filepath.Dir(self), builtFolder, "vault")
+		beside := filepath.Join(filepath.Dir(self), builtFolder, p.name)
 		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && !isCheckout(filepath.Dir(filepath.Dir(self))) {
 			found = append(found, beside)
 		}

@@ -208,7 +208,7 @@ func requireOnlyVault(t *testing.T, dir string) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	require.Equal(t, []string{".lock", "vault"}, names)
+	require.Equal(t, []string{".vault.lock", "vault"}, names)
 }
 
 func TestBuildFails(t *testing.T) {

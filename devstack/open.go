@@ -3,9 +3,7 @@ package devstack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"time"
 
 	"vault-mcp/secret"
 )
@@ -26,7 +24,7 @@ func (v *Vault) active(ctx context.Context) error {
 // open brings a Vault with storage into use: initialised and with its KV engine
 // on the first start, unsealed on every one.
 func (v *Vault) open(ctx context.Context) error {
-	if err := v.await(ctx, v.answers); err != nil {
+	if err := v.await(ctx, v.Log, v.answers); err != nil {
 		return err
 	}
 	first := v.unsealKey.IsZero()
@@ -47,7 +45,7 @@ func (v *Vault) open(ctx context.Context) error {
 	if err := v.unseal(ctx, v.unsealKey); err != nil {
 		return err
 	}
-	if err := v.await(ctx, v.active); err != nil {
+	if err := v.await(ctx, v.Log, v.active); err != nil {
 		return err
 	}
 	if first {
@@ -55,29 +53,11 @@ func (v *Vault) open(ctx context.Context) error {
 		if err := v.Request(ctx, http.MethodPost, "sys/mounts/"+Mount, body, nil); err != nil {
 			return err
 		}
-	}
-	return v.await(ctx, v.kvReady)
-}
-
-// await polls until ready returns nil, the process ends or ctx does.
-func (v *Vault) await(ctx context.Context, ready func(context.Context) error) error {
-	for {
-		err := ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-v.proc.done:
-			cause := errors.New("the server ended while it started")
-			if v.out.contains("address already in use") {
-				cause = errPortTaken
-			}
-			return fmt.Errorf("%s: %w; its last words:\n%s", v.bin, cause, v.lastWords())
-		case <-ctx.Done():
-			return fmt.Errorf("%s: not ready: %w (%w); its last words:\n%s", v.bin, context.Cause(ctx), err, v.lastWords())
-		case <-time.After(pollEvery):
+		if err := v.registerPlugin(ctx); err != nil {
+			return err
 		}
 	}
+	return v.await(ctx, v.Log, v.kvReady)
 }
 
 // kvReady reports whether the KV engine serves; for a moment after a mount it

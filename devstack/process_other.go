@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -14,12 +15,14 @@ var errNotUnix = errors.New("starting and building servers needs a Unix system (
 
 type process struct{ done chan struct{} }
 
-func startProcess(string, io.Writer, []string, string, ...string) (*process, error) {
-	return nil, errNotUnix
-}
+func startProcess(command, io.Writer) (*process, error) { return nil, errNotUnix }
+
+func asUser(*account) *syscall.SysProcAttr { return nil }
 
 func (*process) pid() int           { return 0 }
 func (*process) stop(time.Duration) {}
+func (*process) quit(time.Duration) {}
+func (*process) succeeded() bool    { return false }
 func (*process) kill()              {}
 
 func lockFile(context.Context, string, time.Duration, func(time.Duration)) (*os.File, error) {

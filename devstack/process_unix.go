@@ -35,21 +35,26 @@ const (
 	// The pause lets the killed server go before its folder does.
 	guard = `read -r pid || exit 0
 read -r word && [ "$word" = ended ] && exit 0
-kill -s KILL -- "-$pid"
+kill -s "$2" -- "-$pid"
 sleep 1
+[ "$2" = KILL ] || kill -s KILL -- "-$pid" 2>/dev/null
 rm -rf -- "$1"`
 	drainTime = 2 * time.Second // for output that a server's children still hold open
 )
 
-// startProcess starts a server with an environment, its output going to out.
-// If the owner is killed, dir is removed after the server.
-func startProcess(dir string, out io.Writer, env []string, bin string, args ...string) (*process, error) {
+// startProcess starts a server in its folder, its output going to out. If the
+// owner is killed, the folder is removed after the server.
+func startProcess(c command, out io.Writer) (*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	own := &syscall.SysProcAttr{Setpgid: true}
-	watch := exec.Command("/bin/sh", "-c", guard, "guard", dir)
+	orphaned := "KILL"
+	if c.cleansUp {
+		orphaned = "QUIT"
+	}
+	watch := exec.Command("/bin/sh", "-c", guard, "guard", c.dir, orphaned)
 	watch.Stdin, watch.Env, watch.Dir, watch.SysProcAttr = r, []string{"PATH=/usr/bin:/bin"}, "/", own
 	err = watch.Start()
 	_ = r.Close()
@@ -58,8 +63,8 @@ func startProcess(dir string, out io.Writer, env []string, bin string, args ...s
 		return nil, err
 	}
 	p := &process{done: make(chan struct{})}
-	p.cmd = exec.Command("/bin/sh", append([]string{"-c", announce, bin}, args...)...)
-	p.cmd.Env, p.cmd.Dir, p.cmd.SysProcAttr = env, dir, own
+	p.cmd = exec.Command("/bin/sh", append([]string{"-c", announce, c.bin}, c.args...)...)
+	p.cmd.Env, p.cmd.Dir, p.cmd.SysProcAttr = c.env, c.dir, asUser(c.user)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.ExtraFiles = []*os.File{w} // descriptor 3 of the script
 	p.cmd.WaitDelay = drainTime
@@ -81,9 +86,18 @@ func startProcess(dir string, out io.Writer, env []string, bin string, args ...s
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// succeeded reports whether the server, which has ended, was content.
+func (p *process) succeeded() bool { return p.cmd.ProcessState.Success() }
+
 // stop asks the server to end, and kills it after a while.
-func (p *process) stop(grace time.Duration) {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+func (p *process) stop(grace time.Duration) { p.end(syscall.SIGTERM, grace) }
+
+// quit tells a server that cleans up to drop everything, and kills it after a
+// while.
+func (p *process) quit(grace time.Duration) { p.end(syscall.SIGQUIT, grace) }
+
+func (p *process) end(signal os.Signal, grace time.Duration) {
+	_ = p.cmd.Process.Signal(signal)
 	select {
 	case <-p.done:
 	case <-time.After(grace):
@@ -95,6 +109,15 @@ func (p *process) stop(grace time.Duration) {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// asUser starts a process in a group of its own, as another user if one is given.
+func asUser(u *account) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if u != nil {
+		attr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid}
+	}
+	return attr
 }
 
 // lockFile takes the lock of a file, making the file if there is none. It ends

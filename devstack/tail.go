@@ -38,8 +38,6 @@ func (t *tail) reset() {
 	t.buf = nil
 }
 
-func (t *tail) contains(s string) bool { return strings.Contains(t.String(), s) }
-
 // after returns the word that follows a label.
 func (t *tail) after(label string) (string, bool) {
 	_, rest, _ := strings.Cut(t.String(), label)

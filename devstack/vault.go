@@ -21,11 +21,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"vault-mcp/secret"
@@ -50,6 +47,10 @@ type Options struct {
 	File              bool // keep data and root token over Kill and Restart
 	TLS               bool // serve TLS only; implies File
 	RequireClientCert bool // with TLS: refuse clients without a certificate of CACert
+
+	// The binary of the plugin for PostgreSQL, which a minimal Vault has not within
+	// itself; empty: none.
+	PostgresPlugin string
 }
 
 // Vault is a running server. Its exported fields change only in Restart, which
@@ -63,21 +64,13 @@ type Vault struct {
 	// VAULT_CLIENT_KEY.
 	CACert, ClientCert, ClientKey string
 
+	server
 	opt       Options
-	bin, dir  string
 	port      int         // the next one is for cluster traffic, also in dev mode
 	nonce     string      // sent back by a Vault of ours, see answers
 	unsealKey secret.Text // with Options.File, after the first start
-	out       *tail
 	http      *http.Client
-
-	mu      sync.Mutex // serialises Stop, Kill and Restart
-	proc    *process
-	stopped bool
 }
-
-// errPortTaken says that somebody else was faster: another port may do.
-var errPortTaken = errors.New("the port was taken by another process")
 
 // Start starts a Vault and returns when it can be used. The context bounds the
 // start alone; the server lives until Stop, or until this process ends.
@@ -93,18 +86,13 @@ func Start(ctx context.Context, opt Options) (*Vault, error) {
 			return nil, err
 		}
 	}
-	for attempt := 1; ; attempt++ {
-		v, err := launch(ctx, bin, opt)
-		if err == nil || attempt == portAttempts || !errors.Is(err, errPortTaken) {
-			return v, err
-		}
-	}
+	return attempts(func() (*Vault, error) { return launch(ctx, bin, opt) })
 }
 
 // launch starts a Vault on ports that are free now.
 func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) {
-	v := &Vault{opt: opt, bin: bin, nonce: randomHex(), out: &tail{max: logKept}}
-	if v.dir, err = os.MkdirTemp("", "vault-mcp-devstack-"); err != nil {
+	v := &Vault{opt: opt, nonce: randomHex()}
+	if err = v.settle(bin); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -121,6 +109,11 @@ func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) 
 	if opt.TLS {
 		v.Addr = "https://" + v.listen()
 		if transport.TLSClientConfig, err = v.makeCertificates(); err != nil {
+			return nil, err
+		}
+	}
+	if opt.PostgresPlugin != "" {
+		if err := v.placePlugin(opt.PostgresPlugin); err != nil {
 			return nil, err
 		}
 	}
@@ -144,20 +137,21 @@ func (v *Vault) run(ctx context.Context) error {
 	if !v.opt.File {
 		v.RootToken = secret.NewText(randomHex())
 		args = []string{"server", "-dev", "-dev-no-store-token", "-dev-listen-address=" + v.listen()}
+		if v.opt.PostgresPlugin != "" {
+			args = append(args, "-dev-plugin-dir="+v.pluginFolder())
+		}
 		// By the environment, as other users can read a command line. OpenBao
 		// has its own name for it.
 		env = append(env, "VAULT_DEV_ROOT_TOKEN_ID="+v.RootToken.Reveal(), "BAO_DEV_ROOT_TOKEN_ID="+v.RootToken.Reveal())
 	}
-	v.out.reset()
-	var err error
-	if v.proc, err = startProcess(v.dir, v.out, env, v.bin, args...); err != nil {
+	if err := v.start(command{env: env, bin: v.bin, args: args}); err != nil {
 		return err
 	}
 	if v.opt.File {
 		if err := v.open(ctx); err != nil {
 			return err
 		}
-	} else if err := v.await(ctx, v.kvReady); err != nil { // that it takes our random token proves that it is ours
+	} else if err := v.await(ctx, v.Log, v.kvReady); err != nil { // that it takes our random token proves that it is ours
 		return err
 	}
 	return v.active(ctx)
@@ -179,8 +173,10 @@ func (v *Vault) Restart(ctx context.Context) error {
 			p.kill()
 		}
 	})
+	v.idle()
 	if err := v.run(ctx); err != nil {
 		v.end((*process).kill)
+		v.idle()
 		return err
 	}
 	return nil
@@ -191,38 +187,22 @@ func (v *Vault) Kill() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.end((*process).kill)
+	v.idle()
 }
 
 // Stop ends the server for good and removes its files. It may be called twice.
 func (v *Vault) Stop() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.end((*process).kill) // nothing is kept, and an orderly end takes half a second
-	v.stopped = true
-	_ = os.RemoveAll(v.dir) // a temporary folder: nobody can act on the error
+	v.stopForGood((*process).kill) // nothing is kept, and an orderly end takes half a second
+	v.idle()
 }
 
-func (v *Vault) end(how func(*process)) {
-	if v.proc != nil {
-		how(v.proc)
-	}
+// idle closes the connections to a server that has ended.
+func (v *Vault) idle() {
 	if v.http != nil {
 		v.http.CloseIdleConnections()
 	}
-}
-
-// Done is closed when the process that runs now has ended, for whatever reason.
-func (v *Vault) Done() <-chan struct{} {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.proc.done
-}
-
-// Pid is the server's process id.
-func (v *Vault) Pid() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.proc.pid()
 }
 
 // Log is the end of what the server has printed since it was last started,
@@ -246,14 +226,6 @@ func (v *Vault) key() secret.Text {
 	key, _ := v.out.after("Unseal Key: ")
 	return secret.NewText(key)
 }
-
-// lastWords are the lines of Log that fit into an error.
-func (v *Vault) lastWords() string {
-	lines := strings.Split(strings.TrimSpace(v.Log()), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
-}
-
-func (v *Vault) path(name string) string { return filepath.Join(v.dir, name) }
 
 func (v *Vault) listen() string { return loopback(v.port) }
 

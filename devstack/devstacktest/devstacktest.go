@@ -29,32 +29,67 @@ import (
 // Options are those of devstack.
 type Options = devstack.Options
 
-// The test binary's own state: which Vault binary, and the shared server.
+// The test binary's own state: which Vault binary, and the shared servers.
 var (
 	find = sync.OnceValues(func() (string, error) {
 		return devstack.Find(context.Background(), say)
 	})
-	shared struct {
+	open struct { // Main is there to stop what is shared
 		sync.Mutex
-		open bool // Main is there to stop it
-		v    *devstack.Vault
-		err  error
+		yes bool
 	}
+	shared   = &once[*devstack.Vault]{start: func(ctx context.Context) (*devstack.Vault, error) { return start(ctx, Options{}) }}
+	postgres = &once[*devstack.Postgres]{start: func(ctx context.Context) (*devstack.Postgres, error) {
+		return devstack.StartPostgres(ctx, devstack.PostgresOptions{})
+	}}
+	engines = &once[*devstack.Vault]{start: startEngines}
 )
 
-// Main runs the tests, stops the shared Vault and then looks for goroutines
+// once is a server that starts when it is first asked for.
+type once[S interface{ Stop() }] struct {
+	sync.Mutex
+	start func(context.Context) (S, error)
+	asked bool
+	s     S
+	err   error
+}
+
+func (o *once[S]) get(tb testing.TB) (S, error) {
+	tb.Helper()
+	open.Lock()
+	is := open.yes
+	open.Unlock()
+	require.True(tb, is, "shared servers need `os.Exit(devstacktest.Main(m))` in TestMain, which stops them")
+	return o.take()
+}
+
+func (o *once[S]) take() (S, error) {
+	o.Lock()
+	defer o.Unlock()
+	if !o.asked {
+		o.s, o.err = o.start(context.Background())
+		o.asked = true
+	}
+	return o.s, o.err
+}
+
+func (o *once[S]) stop() {
+	o.Lock()
+	defer o.Unlock()
+	if o.asked && o.err == nil {
+		o.s.Stop()
+	}
+}
+
+// Main runs the tests, stops the shared servers and then looks for goroutines
 // that were left behind. It returns the exit code.
 func Main(m *testing.M, opts ...goleak.Option) int {
-	shared.Lock()
-	shared.open = true
-	shared.Unlock()
+	setOpen(true)
 	code := m.Run()
-	shared.Lock()
-	shared.open = false
-	if shared.v != nil {
-		shared.v.Stop()
-	}
-	shared.Unlock()
+	setOpen(false)
+	shared.stop()
+	engines.stop()
+	postgres.stop()
 	if code != 0 {
 		return code
 	}
@@ -69,18 +104,19 @@ func Main(m *testing.M, opts ...goleak.Option) int {
 	return 0
 }
 
+func setOpen(yes bool) {
+	open.Lock()
+	defer open.Unlock()
+	open.yes = yes
+}
+
 // Shared returns the Vault that all tests of this binary share, in dev mode.
 // Tests use paths and names of their own in it, and do not stop or seal it.
 func Shared(tb testing.TB) *devstack.Vault {
 	tb.Helper()
-	shared.Lock()
-	defer shared.Unlock()
-	require.True(tb, shared.open, "Shared needs `os.Exit(devstacktest.Main(m))` in TestMain, which stops it")
-	if shared.v == nil && shared.err == nil {
-		shared.v, shared.err = start(context.Background(), Options{})
-	}
-	require.NoError(tb, shared.err)
-	return shared.v
+	v, err := shared.get(tb)
+	require.NoError(tb, err)
+	return v
 }
 
 // Fresh returns a Vault that ends with the test. Its last words are logged if
