@@ -23,13 +23,13 @@ func TestInitialize(t *testing.T) {
 		t.Run("http "+version, func(t *testing.T) {
 			c := openSession(t, s, aliceKey, "test", version)
 			require.Equal(t, version, c.init.result(t)["protocolVersion"])
-			require.Len(t, c.request(t, "tools/list", nil).result(t)["tools"], 9)
+			require.Len(t, c.request(t, "tools/list", nil).result(t)["tools"], len(tools.NewCatalog().Tools()))
 			require.Nil(t, c.request(t, "ping", nil).Error)
 		})
 		t.Run("stdio "+version, func(t *testing.T) {
 			c := openStdio(t, newStack(t), aliceKey, "test")
 			require.Equal(t, version, c.initialize(t, version).result(t)["protocolVersion"])
-			require.Len(t, c.request(t, "tools/list", nil).result(t)["tools"], 9)
+			require.Len(t, c.request(t, "tools/list", nil).result(t)["tools"], len(tools.NewCatalog().Tools()))
 			require.Nil(t, c.request(t, "ping", nil).Error)
 		})
 	}
