@@ -18,6 +18,8 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+
+	"vault-mcp/secret"
 )
 
 // The aliases of the demo keys of KMS.
