@@ -67,26 +67,23 @@ func requireNoMark(t testing.TB, text, about string) {
 // the files' names; it returns how many it searched.
 func requireNoMarkBelow(t *testing.T, root string) (files int) {
 	t.Helper()
-	eachFile(t, root, func(name, content string) {
-		files++
-		requireNoMark(t, content, name)
-	})
-	return files
+	return searchBelow(t, root, func(text, about string) { requireNoMark(t, text, about) })
 }
 
-// requireNotBelow looks for a text of the product's own in every file.
-func requireNotBelow(t *testing.T, root, text string) {
+// requireNowhereBelow looks in the same way for a value that has no mark.
+func requireNowhereBelow(t *testing.T, root, value string) {
 	t.Helper()
-	eachFile(t, root, func(name, content string) { require.NotContains(t, content, text, name) })
+	searchBelow(t, root, func(text, about string) { require.NotContains(t, text, value, about) })
 }
 
-func eachFile(t *testing.T, root string, look func(name, content string)) {
+// searchBelow shows each file below a folder, and each name.
+func searchBelow(t *testing.T, root string, look func(text, about string)) (files int) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		requireNoMark(t, d.Name(), "a file's name")
+		look(d.Name(), "a file's name")
 		if d.IsDir() {
 			return nil
 		}
@@ -94,9 +91,11 @@ func eachFile(t *testing.T, root string, look func(name, content string)) {
 		if err != nil {
 			return err
 		}
-		look(filepath.Base(path), string(b))
+		files++
+		look(string(b), filepath.Base(path))
 		return nil
 	}))
+	return files
 }
 
 // The search finds what it is to find.
