@@ -21,6 +21,7 @@ import (
 // without a new line here.
 func TestCanary(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
+	sshRoles(t, v)
 	seedTransit(t, v)
 	logs := t.TempDir()
 	env := settings(t, v, "LOG_DIR="+logs)
@@ -51,6 +52,7 @@ func TestCanary(t *testing.T) {
 		requireNoMark(t, string(wrote.content), "the answer to a write")
 		require.Contains(t, call(t, toolCall(`"kv.read"`, `{"path":"app/db"}`)), canary)
 		issued = append(issued, issuedByTransit(t, call)...)
+		issued = append(issued, issuedBySSH(t, call)...)
 		require.Greater(t, refusals, 60, "too few calls failed for this test to mean anything")
 		require.Greater(t, successes, 4, "too few calls succeeded")
 
@@ -73,6 +75,29 @@ func TestCanary(t *testing.T) {
 		require.NotContains(t, p.stderr()+stdio.said.String(), value)
 		requireNowhereBelow(t, logs, value)
 		requireNowhereBelow(t, setting(env, "STATE_DIR"), value)
+	}
+}
+
+// issuedBySSH are secrets that Vault makes when it is asked: a password, and the
+// token that another is wrapped in. They stand in the answers alone. The key
+// that is signed has the mark in its comment, which goes nowhere.
+func issuedBySSH(t *testing.T, call rawCall) []string {
+	t.Helper()
+	text := func(args obj, tool, path string) string {
+		raw, err := json.Marshal(args)
+		require.NoError(t, err)
+		got := judge(t, call(t, toolCall(quote(tool), string(raw))))
+		require.Equal(t, "ok", got.code)
+		var result obj
+		require.NoError(t, json.Unmarshal(got.content, &result))
+		value, _ := dig(result, path).(string)
+		require.NotEmpty(t, value, path)
+		return value
+	}
+	requireNoMark(t, text(obj{"role": "dev", "public_key": sshKey + " " + canary}, "ssh.sign", "certificate"), "a certificate")
+	return []string{
+		text(obj{"role": "dev--otp", "ip": "192.0.2.7"}, "ssh.otp", "otp"),
+		text(obj{"role": "dev--otp", "ip": "192.0.2.7", "wrap_ttl": "60s"}, "ssh.otp", "wrap.token"),
 	}
 }
 

@@ -36,6 +36,7 @@ var lawful = map[string][]string{
 var vendors = map[string][]string{
 	"github.com/hashicorp/vault/":             {"vaultx"},
 	"github.com/modelcontextprotocol/go-sdk/": {"server"},
+	"golang.org/x/crypto/ssh":                 {"vaultx"},
 	"github.com/DeRuina/timberjack":           {"telemetry"},
 	"github.com/spf13/":                       {"cli"},
 	"github.com/knadh/koanf":                  {"config"},

@@ -163,17 +163,26 @@ func TestDecodeTakes(t *testing.T) {
 	}
 }
 
-// The published pattern of a path and the grammar that decides agree, but for
+// The published pattern of a path or name and the grammar that decides agree, but for
 // the length of a segment, which RE2 cannot count within a count.
 func TestPatternsAgreeWithTheGrammar(t *testing.T) {
 	for _, c := range []struct {
 		tool, argument string
 		grammar        func(string) error
-	}{{"kv.read", "path", vaultx.CheckPath}, {"kv.list", "prefix", vaultx.CheckListPrefix}, {"transit.encrypt", "key", vaultx.CheckName}} {
+	}{
+		{"kv.read", "path", vaultx.CheckPath},
+		{"kv.list", "prefix", vaultx.CheckListPrefix},
+		{"transit.encrypt", "key", vaultx.CheckName},
+		{"ssh.sign", "role", vaultx.CheckName},
+		{"ssh.otp", "username", vaultx.CheckSSHPrincipal},
+	} {
 		t.Run(c.tool, func(t *testing.T) {
 			property := propertyOf(t, lookup(t, c.tool).InputSchema, c.argument)
 			pattern := regexp.MustCompile(property["pattern"].(string))
-			longest := int(property["maxLength"].(float64))
+			longest := 1 << 10 // where the pattern counts itself
+			if bound, ok := property["maxLength"]; ok {
+				longest = int(bound.(float64))
+			}
 			agree := func(t require.TestingT, s string) {
 				published := pattern.MatchString(s) && len(s) <= longest
 				decided := c.grammar(s) == nil
@@ -228,6 +237,8 @@ func FuzzDecode(f *testing.F) {
 		for _, seed := range []string{
 			``, `null`, `{}`, `{"path":"a/b"}`, `{"path":"a","version":1.0}`, `{"path":"a","wrap_ttl":"60s"}`, `{"prefix":"a/"}`,
 			`{"path":"a","versions":[1,2e0]}`, `{"path":"a","data":{"k":"v"},"cas":0}`, `{"path":"a","data":{"k":1e400}}`, `{"path":"a","version":1e9999999}`,
+			`{"role":"r","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB c","valid_principals":"a,b","ttl":"5m","extensions":{"permit-pty":""}}`,
+			`{"role":"r","ip":"2001:DB8::7","username":"u"}`, `{"role":"r","public_key":"CANARYCANARY","ip":"CANARYCANARY"}`,
 			`{"path":"CANARYCANARY/..","data":{"CANARYCANARY":["CANARYCANARY",{"CANARYCANARY":null}]}}`, `{"CANARYCANARY":1}`, `{"path":"\ud800"}`,
 		} {
 			f.Add(uint8(i), []byte(seed))

@@ -39,6 +39,8 @@ var rights = map[string]struct {
 	"transit.verify":  {auth.Read, true},
 	"transit.rewrap":  {auth.Write, false},
 	"transit.random":  {auth.Read, false},
+	"ssh.otp":         {auth.Write, false},
+	"ssh.sign":        {auth.Write, false},
 }
 
 var arguments = map[string]string{
@@ -63,6 +65,8 @@ var arguments = map[string]string{
 	"transit.verify":  `{"key":"dev","input":"","signature":"vault:v1:AAAA"}`,
 	"transit.rewrap":  `{"key":"dev","ciphertext":"vault:v1:AAAA"}`,
 	"transit.random":  `{}`,
+	"ssh.otp":         `{"role":"dev","ip":"192.0.2.7"}`,
+	"ssh.sign":        `{"role":"dev","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB"}`,
 }
 
 // may is the oracle: who may call what.
@@ -142,7 +146,7 @@ func TestTenantsStayBelowTheirPrefix(t *testing.T) {
 	}
 	for _, slug := range []string{"dev", "dev-bot"} {
 		for tool, args := range arguments {
-			if !strings.HasPrefix(tool, "kv.") {
+			if !strings.HasPrefix(tool, "kv.") { // others have no path
 				continue
 			}
 			for _, path := range paths {

@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -57,21 +58,32 @@ func (t *Tool) wrapTTL(in any, longest time.Duration) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
+	ttl, ok := readTTL(text)
+	if !ok {
+		return 0, fault.Field("/wrap_ttl", "must be a duration of at least one second, such as 60s or 5m")
+	}
+	return min(ttl, longest), nil
+}
+
+// readTTL reads a duration such as 60s, 5m or 1h, or 90 for seconds. It is not
+// ok for less than a second. What a Duration cannot hold is the longest that it
+// can.
+func readTTL(text string) (ttl time.Duration, ok bool) {
 	number, unit := strings.TrimRight(text, "smh"), time.Second
-	switch text[len(text)-1] {
-	case 'm':
+	switch {
+	case strings.HasSuffix(text, "m"):
 		unit = time.Minute
-	case 'h':
+	case strings.HasSuffix(text, "h"):
 		unit = time.Hour
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 {
-		return 0, fault.Field("/wrap_ttl", "must be a duration of at least one second, such as 60s or 5m")
+		return 0, false
 	}
-	if n > int(longest/unit) { // before multiplying, which could overflow
-		return longest, nil
+	if n > int(math.MaxInt64/unit) { // before multiplying, which could overflow
+		return math.MaxInt64, true
 	}
-	return time.Duration(n) * unit, nil
+	return time.Duration(n) * unit, true
 }
 
 // wrapSecrets moves the secret fields of a result under a wrapping token.

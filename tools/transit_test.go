@@ -426,24 +426,3 @@ func asPut(requests []string) []string {
 	}
 	return out
 }
-
-// neededTransitCalls take each capability of the transit tools.
-func neededTransitCalls(t *testing.T, v *devstack.Vault) []need {
-	t.Helper()
-	r := &transitRig{newRig(t, rigOptions{addr: v.Addr, token: v.RootToken}), v, principal("needs")}
-	mountTransit(t, v)
-	aes, ed := r.key("aes", obj{}), r.key("ed", obj{"type": "ed25519"})
-	ciphertext := r.ok("encrypt", obj{"key": aes, "plaintext": ""})["ciphertext"]
-	signature := r.ok("sign", obj{"key": ed, "input": ""})["signature"]
-	call := func(tool, path string, args obj) need {
-		return need{"transit." + tool, "update", "{transit}/" + path, nil, asJSON(t, args)}
-	}
-	return []need{
-		call("encrypt", "encrypt/{key}", obj{"key": aes, "plaintext": ""}),
-		call("decrypt", "decrypt/{key}", obj{"key": aes, "ciphertext": ciphertext}),
-		call("sign", "sign/{key}", obj{"key": ed, "input": ""}),
-		call("verify", "verify/{key}", obj{"key": ed, "input": "", "signature": signature}),
-		call("rewrap", "rewrap/{key}", obj{"key": aes, "ciphertext": ciphertext}),
-		call("random", "random", obj{}),
-	}
-}

@@ -1,12 +1,9 @@
 package tools_test
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +14,6 @@ import (
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/fault"
 	"vault-mcp/tools"
-	"vault-mcp/vaultx"
 )
 
 // realRig is a rig on the shared Vault, as its root.
@@ -145,120 +141,4 @@ func TestRecordsOfAWrappedRead(t *testing.T) {
 	}
 	require.Equal(t, hash(t, string(res.JSON)), records[1].Result)
 	require.NotEmpty(t, records[1].VaultRequestID)
-}
-
-// need is one capability that a tool declares, and a call that takes exactly it.
-type need struct {
-	tool, capability, template string
-	before                     []string // calls by root that set the scene
-	args                       string
-}
-
-func neededCalls() []need {
-	const write = `kv.write {"path":"NAME","data":{"a":1}}`
-	return []need{
-		{"kv.read", "read", "{kv}/data/{prefix}/{path...}", []string{write}, `{"path":"NAME"}`},
-		{"kv.write", "create", "{kv}/data/{prefix}/{path...}", nil, `{"path":"NAME","data":{}}`},
-		{"kv.write", "update", "{kv}/data/{prefix}/{path...}", []string{write}, `{"path":"NAME","data":{}}`},
-		{"kv.patch", "patch", "{kv}/data/{prefix}/{path...}", []string{write}, `{"path":"NAME","data":{"b":2}}`},
-		{"kv.list", "list", "{kv}/metadata/{prefix}/{path...}", []string{write}, `{}`},
-		{"kv.list", "list", "{kv}/metadata/{prefix}/{path...}", []string{write}, `{"prefix":"folder"}`},
-		{"kv.metadata", "read", "{kv}/metadata/{prefix}/{path...}", []string{write}, `{"path":"NAME"}`},
-		{"kv.delete", "delete", "{kv}/data/{prefix}/{path...}", []string{write}, `{"path":"NAME"}`},
-		{"kv.delete", "update", "{kv}/delete/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
-		{"kv.undelete", "update", "{kv}/undelete/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
-		{"kv.destroy", "update", "{kv}/destroy/{prefix}/{path...}", []string{write}, `{"path":"NAME","versions":[1]}`},
-		{"kv.read", "update", "sys/wrapping/wrap", []string{write}, `{"path":"NAME","wrap_ttl":"60s"}`},
-	}
-}
-
-// declared are the capabilities of all tools, by template.
-func declared() map[string][]string {
-	of := map[string][]string{}
-	add := func(template, capability string) {
-		if !slices.Contains(of[template], capability) {
-			of[template] = append(of[template], capability)
-		}
-	}
-	for _, tool := range tools.NewCatalog().Tools() {
-		for _, n := range tool.Needs {
-			for _, capability := range n.Capabilities {
-				add(n.Template().String(), capability)
-			}
-		}
-		if tool.Wraps {
-			add(vaultx.WrapOperation.Template.String(), "update")
-		}
-	}
-	return of
-}
-
-// policy renders needs into HCL, without one of them.
-func policy(t *testing.T, prefix string, without need) string {
-	t.Helper()
-	var hcl strings.Builder
-	for template, capabilities := range declared() {
-		left := slices.DeleteFunc(slices.Clone(capabilities), func(c string) bool { return template == without.template && c == without.capability })
-		if len(left) == 0 {
-			continue
-		}
-		path := vaultx.MustTemplate(template).Render(func(h vaultx.Hole) string {
-			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*", "transit": "transit", "key": "needs*"}[h.Name]
-		})
-		fmt.Fprintf(&hcl, "path %q { capabilities = [%q] }\n", path, strings.Join(left, `","`))
-	}
-	return strings.ReplaceAll(hcl.String(), `\",\"`, `","`)
-}
-
-// With exactly what the tools declare, all of them work; with one capability
-// less, the call that takes it is forbidden, and no other.
-func TestNeedsAreComplete(t *testing.T) {
-	v := devstacktest.Shared(t)
-	p := principal("needs")
-	root := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken})
-	calls := append(neededCalls(), neededTransitCalls(t, v)...)
-	covered := map[string][]string{}
-	for _, n := range calls {
-		if !slices.Contains(covered[n.template], n.capability) {
-			covered[n.template] = append(covered[n.template], n.capability)
-		}
-	}
-	for template, capabilities := range declared() {
-		require.ElementsMatch(t, capabilities, covered[template], "needs of %s without a call that takes them", template)
-	}
-
-	try := func(t *testing.T, r *rig, n need, round int) *fault.Error {
-		t.Helper()
-		name := fmt.Sprintf("folder/s%d", round)
-		for _, before := range n.before {
-			tool, args, _ := strings.Cut(before, " ")
-			_, f := root.run(p, tool, strings.ReplaceAll(args, "NAME", name))
-			require.Nil(t, f)
-		}
-		_, f := r.run(p, n.tool, strings.ReplaceAll(n.args, "NAME", name))
-		return f
-	}
-	round := 0
-	for i, without := range append(calls, need{}) {
-		token, err := v.CreateToken(context.Background(), policy(t, p.Prefix, without), devstack.TokenOptions{})
-		require.NoError(t, err)
-		r := newRig(t, rigOptions{addr: v.Addr, token: token})
-		for j, n := range calls {
-			round++
-			f := try(t, r, n, round)
-			if n.template == without.template && n.capability == without.capability || wrapsARead(n, without) {
-				require.NotNil(t, f, "%s %s works without %s on %s", n.tool, n.args, without.capability, without.template)
-				require.Equal(t, fault.Forbidden, f.Kind, "%d %d", i, j)
-				continue
-			}
-			if f != nil {
-				require.NoError(t, f, "%s %s without %s on %s", n.tool, n.args, without.capability, without.template)
-			}
-		}
-	}
-}
-
-// wrapsARead: a wrapped read needs both.
-func wrapsARead(n, without need) bool {
-	return n.template == "sys/wrapping/wrap" && without.tool == "kv.read" && without.capability == "read"
 }

@@ -26,6 +26,7 @@ const (
 	msgNothing     = "there is nothing at this path"
 	msgRefused     = "Vault refused the request as not valid"
 	msgConflict    = "the secret's current version is not the one that cas names"
+	msgLease       = "Vault could not renew or end the lease now; what it is of may be down, so try again later"
 	msgRedirect    = "Vault answered with a redirect, which is never followed"
 	msgLate        = "Vault did not answer in time"
 	msgNoEngine    = "Vault has no engine at this mount; an operator must check the settings of mounts"
@@ -139,6 +140,9 @@ func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 		f := fault.Field("/cas", "is required for this secret")
 		f.Err = cause
 		return f
+	case bytes.Contains(answer, []byte("failed to renew entry")), bytes.Contains(answer, []byte("failed to revoke entry")):
+		// A 400, though it is something behind Vault that has failed.
+		return fault.Wrap(fault.Unavailable, msgLease, fmt.Errorf("%w to %s", cause, op.Template)).With("outcome", "unknown")
 	case bytes.Contains(answer, []byte("lease is not renewable")):
 		return fault.Wrap(fault.Invalid, "the lease cannot be renewed; get a new one instead", errNotRenewable)
 	}
