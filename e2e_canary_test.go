@@ -32,7 +32,6 @@ func TestCanary(t *testing.T) {
 	var issued []string // by Vault: what it made, no mark can stand in
 
 	for surface, call := range surfaces {
-		issued = append(issued, markedKeys(t, call)...)
 		refusals, successes := 0, 0
 		for _, tool := range tools.NewCatalog().Tools() {
 			for _, args := range markedArguments(t, tool) {
@@ -52,6 +51,7 @@ func TestCanary(t *testing.T) {
 		require.Equal(t, "ok", wrote.code)
 		requireNoMark(t, string(wrote.content), "the answer to a write")
 		require.Contains(t, call(t, toolCall(`"kv.read"`, `{"path":"app/db"}`)), canary)
+		issued = append(issued, issuedByTransit(t, call)...)
 		issued = append(issued, issuedBySSH(t, call)...)
 		require.Greater(t, refusals, 60, "too few calls failed for this test to mean anything")
 		require.Greater(t, successes, 4, "too few calls succeeded")
@@ -101,10 +101,10 @@ func issuedBySSH(t *testing.T, call rawCall) []string {
 	}
 }
 
-// markedKeys sends the mark through keys, where it comes back in nothing but
-// what was decrypted, and returns random values and wrapping tokens, which stand
-// nowhere but in their answers.
-func markedKeys(t *testing.T, call rawCall) (made []string) {
+// issuedByTransit sends the mark through keys, where it comes back in nothing
+// but what was decrypted, and returns random bytes and a wrapping token, which
+// stand in the answers alone.
+func issuedByTransit(t *testing.T, call rawCall) (issued []string) {
 	t.Helper()
 	ok := func(tool string, args obj) (obj, string) {
 		text, err := json.Marshal(args)
@@ -137,9 +137,9 @@ func markedKeys(t *testing.T, call rawCall) (made []string) {
 	random, _ := ok("transit.random", obj{})
 	for _, secret := range []any{random["random"], dig(wrapped, "wrap.token")} {
 		require.NotEmpty(t, secret)
-		made = append(made, secret.(string))
+		issued = append(issued, secret.(string))
 	}
-	return made
+	return issued
 }
 
 // markedArguments are arguments for a tool, each set with the mark in one place
@@ -161,7 +161,7 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			base[name] = "utf8"
 		case len(p.Enum) > 0:
 			base[name] = p.Enum[0]
-		case name == "key":
+		case name == "key", name == "role":
 			base[name] = "dev"
 		case name == "ciphertext", name == "signature":
 			base[name] = "vault:v1:AAAA"
@@ -198,7 +198,7 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			obj{"n": json.Number("1e400"), canary: 1},
 			obj{canary: json.Number("12345678901234567890")},
 		} {
-			if value == canary && (name == "path" || name == "prefix" || name == "key" || name == "role") {
+			if value == canary && slices.Contains([]string{"path", "prefix", "key", "role"}, name) {
 				continue // a path or name that the grammar takes stands in the trail in clear, by design
 			}
 			sets = append(sets, with(name, value))
