@@ -54,6 +54,14 @@ func (t *Text) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Content is a Text that is there even if it is empty, as what was encrypted may
+// be: an encoder that leaves out what is zero leaves out only one that was never
+// made.
+type Content struct{ Text }
+
+// IsZero reports whether there is no text at all.
+func (c Content) IsZero() bool { return c.p == nil }
+
 // JSON is a secret JSON value, kept as the bytes in which it came, so that
 // numbers pass unaltered. One pointer is not enough here: fmt looks through a
 // pointer to a slice when it complains of a wrong verb.

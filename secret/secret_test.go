@@ -41,19 +41,22 @@ type holder struct {
 	text    secret.Text // unexported, so fmt and others print it by reflection
 	json    secret.JSON
 	any     any
+	Body    secret.Content
+	body    secret.Content
 }
 
 func held() holder {
 	text, j := secret.NewText(canary), secret.NewJSON([]byte(`{"a":"`+canary+`"}`))
 	return holder{
 		text, j, &text, []secret.Text{text}, map[string]secret.JSON{"k": j}, text, text, j, j,
+		secret.Content{Text: text}, secret.Content{Text: text},
 	}
 }
 
 func values() map[string]any {
 	h := held()
 	return map[string]any{
-		"text": h.Text, "json": h.JSON, "pointer": &h.Text, "pointer to json": &h.JSON,
+		"text": h.Text, "json": h.JSON, "content": h.Body, "pointer to content": &h.Body, "pointer": &h.Text, "pointer to json": &h.JSON,
 		"struct": h, "pointer to struct": &h, "list": []any{h.Text, h.JSON}, "map": map[string]any{"k": h.Text},
 		"list of structs": []holder{h}, "error": fmt.Errorf("failed with %v and %+v", h.Text, h),
 	}
@@ -124,6 +127,8 @@ func TestRevealIsTheWayOut(t *testing.T) {
 	}
 	require.Equal(t, "[1]", string(secret.NewJSON([]byte("[1]")).Reveal()))
 	require.True(t, secret.JSON{}.IsZero())
+	require.True(t, secret.Content{}.IsZero())
+	require.False(t, secret.Content{Text: secret.NewText("")}.IsZero(), "it is there")
 	require.Nil(t, secret.JSON{}.Reveal())
 }
 

@@ -9,7 +9,8 @@
 // A new tool is one declaration in its engine's file and one row in the
 // conformance table. It needs: argument and result types whose `json`, `doc`
 // and `jsonschema` tags become the schemas; secret.Text or secret.JSON for
-// every result field that is a secret, so that wrapping and redaction find it.
+// every result field that is a secret, so that wrapping and redaction find it
+// (secret.Content where an empty one is there all the same).
 package tools
 
 import (
@@ -28,7 +29,7 @@ type Catalog struct {
 
 // NewCatalog is the whole catalogue.
 func NewCatalog() *Catalog {
-	return newCatalog(kvTools(), whoamiTools())
+	return newCatalog(kvTools(), transitTools(), whoamiTools())
 }
 
 func newCatalog(groups ...[]*Tool) *Catalog {

@@ -17,11 +17,18 @@ import (
 // maxArguments bounds the arguments of one call, in bytes.
 const maxArguments = 2 << 20
 
+// checked is implemented by a pointer to an input that has rules which neither
+// a schema nor one argument's type can say. It is asked before anything is
+// recorded as attempted, and may keep what it has parsed in fields that are not
+// exported, for the handler.
+type checked interface{ check() error }
+
 // decode turns raw arguments into the tool's input type: strict JSON (no
 // duplicate or unknown member, nothing after the object, valid UTF-8), then
 // each argument against its part of the schema, then the Go type, whose own
-// decoding may refuse what a schema cannot say. Absent arguments (no bytes, or null in place of the object)
-// are an empty object.
+// decoding may refuse what a schema cannot say, and last the rules across
+// arguments. Absent arguments (no bytes, or null in place of the object) are an
+// empty object.
 //
 // A null in place of an optional argument is refused, as the schema says: it
 // would have to mean something, and clients differ in what. The error says to
@@ -41,6 +48,11 @@ func (in *inputType) decode(raw json.RawMessage) (any, []jsontext.Value, error) 
 	input := reflect.New(in.typ).Elem()
 	for i := range in.args {
 		if err := in.args[i].decode(values[i], input); err != nil {
+			return nil, values, err
+		}
+	}
+	if c, ok := input.Addr().Interface().(checked); ok {
+		if err := c.check(); err != nil {
 			return nil, values, err
 		}
 	}

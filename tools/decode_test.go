@@ -169,7 +169,7 @@ func TestPatternsAgreeWithTheGrammar(t *testing.T) {
 	for _, c := range []struct {
 		tool, argument string
 		grammar        func(string) error
-	}{{"kv.read", "path", vaultx.CheckPath}, {"kv.list", "prefix", vaultx.CheckListPrefix}} {
+	}{{"kv.read", "path", vaultx.CheckPath}, {"kv.list", "prefix", vaultx.CheckListPrefix}, {"transit.encrypt", "key", vaultx.CheckName}} {
 		t.Run(c.tool, func(t *testing.T) {
 			property := propertyOf(t, lookup(t, c.tool).InputSchema, c.argument)
 			pattern := regexp.MustCompile(property["pattern"].(string))

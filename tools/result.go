@@ -41,6 +41,9 @@ var revealed = jsonv2.JoinMarshalers(
 	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, t secret.Text) error {
 		return e.WriteToken(jsontext.String(t.Reveal()))
 	}),
+	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, c secret.Content) error {
+		return e.WriteToken(jsontext.String(c.Reveal()))
+	}),
 	jsonv2.MarshalToFunc(func(e *jsontext.Encoder, j secret.JSON) error {
 		return e.WriteValue(j.Reveal())
 	}),

@@ -18,6 +18,7 @@ import (
 
 var (
 	textType = reflect.TypeFor[secret.Text]()
+	bodyType = reflect.TypeFor[secret.Content]()
 	jsonType = reflect.TypeFor[secret.JSON]()
 	dataType = reflect.TypeFor[vaultx.KVData]()
 	wrapIn   = reflect.TypeFor[WrapTTL]()
@@ -120,8 +121,10 @@ const segment = `([.]?[.]?[A-Za-z0-9_@=-][A-Za-z0-9._@=-]*|[.][.][.][A-Za-z0-9._
 
 // grammars by the name that a `grammar` tag gives.
 var grammars = map[string]grammar{
-	"path":   {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
-	"folder": {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
+	"name":       {`^([.]?[.]?[A-Za-z0-9_-][A-Za-z0-9._-]*|[.][.][.][A-Za-z0-9._-]*)$`, vaultx.CheckName},
+	"ciphertext": {`^vault:v[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}$`, vaultx.CheckCiphertext},
+	"path":       {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
+	"folder":     {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
 }
 
 // fallback is a default as JSON; nil where Go's zero value is the same.
@@ -151,7 +154,7 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 		}
 		mustDeclare(tool, field.Tag.Get("doc") != "", "wants a doc tag on "+name)
 		switch {
-		case field.Type == textType || field.Type == jsonType:
+		case isSecret(field.Type):
 			out.secrets = append(out.secrets, field.Index)
 		case field.Type != wrapPtr:
 			// Wrapping takes whole fields: a secret further down would stay.
@@ -168,9 +171,11 @@ func newOutputType(tool string, typ reflect.Type) *outputType {
 	return out
 }
 
+func isSecret(t reflect.Type) bool { return t == textType || t == bodyType || t == jsonType }
+
 // holdsSecret reports whether values of a type can have a secret in them.
 func holdsSecret(t reflect.Type) bool {
-	if t == textType || t == jsonType {
+	if isSecret(t) {
 		return true
 	}
 	switch t.Kind() {
@@ -203,7 +208,7 @@ func reflectSchema(typ reflect.Type) *jsonschema.Schema {
 		Anonymous: true, DoNotReference: true, ExpandedStruct: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			switch t {
-			case textType:
+			case textType, bodyType:
 				return &jsonschema.Schema{Type: "string"}
 			case jsonType, dataType:
 				return &jsonschema.Schema{Type: "object"}

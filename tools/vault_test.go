@@ -85,7 +85,7 @@ func TestResultsHaveTheirShape(t *testing.T) {
 
 	me := r.conform(with(p, func(p *auth.Principal) { p.ExpiresAt = time.Now().Add(time.Hour) }), "whoami", `{}`)
 	require.Equal(t, []string{"auth_method", "expires_at", "grants", "limits", "prefix", "scopes", "subject", "tools"}, keys(me))
-	require.Len(t, me["tools"], 9)
+	require.Len(t, me["tools"], len(tools.NewCatalog().Tools()))
 	bare := r.conform(with(p, func(p *auth.Principal) { p.Scopes, p.Grants = nil, nil }), "whoami", `{}`)
 	require.Equal(t, []any{"whoami"}, bare["tools"])
 	require.Equal(t, map[string]any{}, bare["grants"])
@@ -203,7 +203,7 @@ func policy(t *testing.T, prefix string, without need) string {
 			continue
 		}
 		path := vaultx.MustTemplate(template).Render(func(h vaultx.Hole) string {
-			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*"}[h.Name]
+			return map[string]string{"kv": "secret", "prefix": prefix, "path": "*", "transit": "transit", "key": "needs*"}[h.Name]
 		})
 		fmt.Fprintf(&hcl, "path %q { capabilities = [%q] }\n", path, strings.Join(left, `","`))
 	}
@@ -216,7 +216,7 @@ func TestNeedsAreComplete(t *testing.T) {
 	v := devstacktest.Shared(t)
 	p := principal("needs")
 	root := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken})
-	calls := neededCalls()
+	calls := append(neededCalls(), neededTransitCalls(t, v)...)
 	covered := map[string][]string{}
 	for _, n := range calls {
 		if !slices.Contains(covered[n.template], n.capability) {

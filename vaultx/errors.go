@@ -71,6 +71,9 @@ func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Er
 		return b.broken(ctx, o.err)
 	}
 	cause := error(answeredError(o.status))
+	if f := transitRefused(b.op, o, cause); f != nil {
+		return f
+	}
 	switch o.status {
 	case http.StatusBadRequest:
 		return badRequest(b.op, o.answer, cause)
@@ -137,7 +140,7 @@ func badRequest(op Operation, answer []byte, cause error) *fault.Error {
 		f.Err = cause
 		return f
 	}
-	return fault.Wrap(fault.Invalid, msgRefused, fmt.Errorf("%w to %s", cause, op.Template))
+	return fault.Wrap(fault.Invalid, refusedMessage(op), fmt.Errorf("%w to %s", cause, op.Template))
 }
 
 // broken classifies a request to which no whole answer came.

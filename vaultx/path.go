@@ -100,6 +100,16 @@ func (t Template) Holes() []Hole {
 	return holes
 }
 
+// at reports whether paths of the template begin at an engine's mount.
+func (t Template) at(mount string) bool {
+	return len(t.parts) > 0 && t.parts[0].hole != nil && t.parts[0].hole.Name == mount
+}
+
+// names reports whether the literal after the mount is the given one.
+func (t Template) names(operation string) bool {
+	return len(t.parts) > 1 && t.parts[1].literal == operation
+}
+
 // Render replaces each hole by what f says, unchecked: for policies and
 // documents, never for a request.
 func (t Template) Render(f func(Hole) string) string {
