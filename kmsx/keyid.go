@@ -8,12 +8,13 @@ import (
 )
 
 // KeyIDPattern is CheckKeyID's grammar as a regular expression, for schemas. It
-// knows no exceptions, so it takes alias/aws/…, which CheckKeyID refuses.
-const KeyIDPattern = `^(arn:aws[a-z-]*:kms:[a-z0-9-]{1,32}:[0-9]{12}:(key/(` + keyPattern + `)|` + aliasPattern + `)|` + keyPattern + `|` + aliasPattern + `)$`
+// keeps to what both ECMA-262 and RE2 know, so that alias/aws/… is left out by
+// spelling out all else, and it does not count the letters of an alias.
+const KeyIDPattern = `^(arn:aws[a-z-]{0,13}:kms:[a-z0-9][a-z0-9-]{0,31}:[0-9]{12}:(key/(` + keyPattern + `)|` + aliasPattern + `)|` + keyPattern + `|` + aliasPattern + `)$`
 
 const (
 	keyPattern   = `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}`
-	aliasPattern = `alias/[a-zA-Z0-9/_-]{1,250}`
+	aliasPattern = `alias/(a|aw|aws|([b-zA-Z0-9/_-]|a[a-vx-zA-Z0-9/_-]|aw[a-rt-zA-Z0-9/_-]|aws[a-zA-Z0-9_-])[a-zA-Z0-9/_-]*)`
 )
 
 const (

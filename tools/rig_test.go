@@ -121,7 +121,7 @@ func principal(slug string) *auth.Principal {
 	return &auth.Principal{
 		Subject: slug, Slug: slug, Method: auth.MethodAPIKey, CredentialID: "key-" + slug,
 		Scopes: auth.AllScopes(), Prefix: "mcp/" + slug,
-		Grants: auth.Grants{"probe": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}},
+		Grants: auth.Grants{"probe": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}, "kms": {"alias/" + slug, "alias/" + slug + "--*"}},
 	}
 }
 
