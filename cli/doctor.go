@@ -233,6 +233,9 @@ func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vault
 			continue
 		}
 		for _, need := range t.Needs {
+			if len(need.KMS) > 0 {
+				continue // no matter of Vault's policies
+			}
 			path := needPath(cfg, need, cfg.Auth.DefaultPrefix+"/doctor", "doctor")
 			for _, capability := range need.Capabilities {
 				list = append(list, asked{t.Name, capability, path})

@@ -97,7 +97,7 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		// The SDK's error may quote the files that it read.
-		return nil, errors.New("the AWS configuration (environment, shared config file and profile) cannot be loaded")
+		return nil, errors.New("the AWS configuration cannot be loaded: check what AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE and AWS_CA_BUNDLE name")
 	}
 	if !isRegion(loaded.Region) {
 		return nil, errors.New("AWS_REGION: is required, a region's name such as eu-west-1")

@@ -39,12 +39,11 @@ var emulator struct {
 }
 
 func TestMain(m *testing.M) {
-	// The SDK's chain reads them, and tests of others' machines would differ.
-	for _, name := range []string{
-		"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_CA_BUNDLE", "AWS_USE_FIPS_ENDPOINT",
-	} {
-		_ = os.Unsetenv(name)
+	// The SDK's chain reads them, and they differ from machine to machine.
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+			_ = os.Unsetenv(name)
+		}
 	}
 	code := m.Run()
 	if emulator.end != nil {
