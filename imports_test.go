@@ -15,11 +15,12 @@ import (
 // tests, and devstack for development, are free.
 var lawful = map[string][]string{
 	"":          {"cli"},
-	"cli":       {"server", "tools", "auth", "vaultx", "audit", "config", "fault", "secret", "devstack"},
+	"cli":       {"server", "tools", "auth", "vaultx", "kmsx", "audit", "config", "fault", "secret", "devstack"},
 	"server":    {"tools", "auth", "fault", "secret"},
-	"tools":     {"auth", "vaultx", "audit", "fault", "secret"},
+	"tools":     {"auth", "vaultx", "kmsx", "audit", "fault", "secret"},
 	"auth":      {"fault", "secret"},
 	"vaultx":    {"fault", "secret"},
+	"kmsx":      {"fault", "secret"},
 	"audit":     {"fault", "secret"},
 	"config":    {"fault", "secret"},
 	"telemetry": {},

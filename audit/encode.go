@@ -45,6 +45,7 @@ func (e *encoder) record(r *Record) {
 		e.buf = strconv.AppendInt(e.buf, r.DurationUS, 10)
 	}
 	e.optional("vault_request_id", r.VaultRequestID, 512)
+	e.optional("aws_request_id", r.AWSRequestID, 256)
 	if e.cut {
 		e.buf = append(e.buf, `,"truncated":true`...)
 	}

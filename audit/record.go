@@ -64,6 +64,7 @@ type Record struct {
 	Detail         string            `json:"detail,omitzero"`  // a message without values
 	DurationUS     int64             `json:"duration_us,omitzero"`
 	VaultRequestID string            `json:"vault_request_id,omitzero"`
+	AWSRequestID   string            `json:"aws_request_id,omitzero"`
 	Truncated      bool              `json:"truncated,omitzero"` // something in this record was too long
 
 	Chain    string   `json:"chain,omitzero"`

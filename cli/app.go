@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,14 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if a.vault, err = openVault(cfg); err != nil {
 		return a, usageError{err}
 	}
+	keys, err := openKMS(cfg)
+	if err != nil {
+		return a, usageError{err}
+	}
+	if keys != nil {
+		a.close = append(a.close, func() error { keys.Close(); return nil })
+		a.log.Info("AWS KMS is enabled", zap.String("region", keys.Region()), zap.String("endpoint", cmp.Or(cfg.KMS.Endpoint, "AWS's own")))
+	}
 	if a.authn, err = openAuth(cfg); err != nil {
 		return a, usageError{err}
 	}
@@ -82,7 +91,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	}
 	a.runner, err = tools.NewRunner(tools.NewCatalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Exclude: cfg.Tools.Exclude,
-		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax,
+		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys,
 	})
 	if err != nil {
 		return a, usageError{err}

@@ -46,8 +46,12 @@ func usable(cfg *config.Config) error {
 	if vault == nil {
 		client.Close()
 	}
+	keys, kms := openKMS(cfg)
+	if keys != nil {
+		keys.Close()
+	}
 	_, callers := openAuth(cfg)
-	if err := errors.Join(tooling, vault, callers); err != nil {
+	if err := errors.Join(tooling, vault, kms, callers); err != nil {
 		return usageError{err}
 	}
 	return nil

@@ -124,7 +124,7 @@ func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 	if cfg, err = o.load(); err != nil {
 		return err
 	}
-	a, err := o.open(cfg, "dev")
+	a, err := o.open(cfg, "dev") //nolint:contextcheck // it waits for nothing
 	if err != nil {
 		return err
 	}

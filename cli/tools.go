@@ -84,7 +84,7 @@ func toolsMarkdown(w io.Writer, c *tools.Catalog) error {
 	for _, t := range c.Tools() {
 		_, _ = fmt.Fprintf(w, "\n## %s\n\n%s\n\nScope %s, effect %s, `%s`", t.Name, t.Doc, dash(string(t.Scope)), t.Effect, t.Route)
 		if n := needs(t); len(n) > 0 {
-			_, _ = fmt.Fprintf(w, "; needs of Vault: `%s`", strings.Join(n, "` or `"))
+			_, _ = fmt.Fprintf(w, "; needs of %s: `%s`", upstream(t), strings.Join(n, "` or `"))
 		}
 		_, _ = fmt.Fprint(w, ".\n")
 		if err := schemaTable(w, "argument", t.InputSchema); err != nil {
@@ -196,6 +196,10 @@ func memberNames(raw json.RawMessage) ([]string, error) {
 func needs(t *tools.Tool) []string {
 	list := make([]string, 0, len(t.Needs))
 	for _, n := range t.Needs {
+		if len(n.KMS) > 0 {
+			list = append(list, strings.Join(n.KMS, ", "))
+			continue
+		}
 		what := strings.Join(n.Capabilities, ", ") + " " + n.Path
 		if n.Lease != "" {
 			what += ", with a lease of the caller's own"
@@ -203,6 +207,14 @@ func needs(t *tools.Tool) []string {
 		list = append(list, what)
 	}
 	return list
+}
+
+// upstream is where a tool's needs are.
+func upstream(t *tools.Tool) string {
+	if t.UsesKMS() {
+		return "AWS KMS"
+	}
+	return "Vault"
 }
 
 func dash(s string) string {

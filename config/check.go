@@ -24,8 +24,12 @@ import (
 // that use a setting have the last word; the rules here catch the mistakes that
 // people make while they can still be told so by name.
 var checks = map[string]func(value any) error{
-	"base-url":      text(isBaseURL),
-	"public-url":    text(isPublicURL),
+	"base-url":   text(isBaseURL),
+	"public-url": text(isPublicURL),
+	"region":     text(func(s string) error { return unlessEmpty(s, isRegion) }),
+
+	"base-url-or-empty": text(func(s string) error { return unlessEmpty(s, isBaseURL) }),
+
 	"path":          text(isPath),
 	"path-or-empty": text(func(s string) error { return unlessEmpty(s, isPath) }),
 	"host":          text(isHost),
@@ -119,6 +123,13 @@ func isPath(s string) error {
 		if part == "" || len(part) > 128 || !ofLetters(part, "._@=-") || part == "." || part == ".." {
 			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, and neither . nor .. as a part")
 		}
+	}
+	return nil
+}
+
+func isRegion(s string) error {
+	if len(s) > 32 || !ofLetters(s, "-") || strings.ToLower(s) != s {
+		return errors.New("want the name of an AWS region, like eu-west-1")
 	}
 	return nil
 }

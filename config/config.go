@@ -52,6 +52,7 @@ import (
 // Config is every setting, checked. It is made by Load and not changed after.
 type Config struct {
 	Vault  Vault  `group:"Vault"`
+	KMS    KMS    `group:"AWS KMS"`
 	Auth   Auth   `group:"Who may call"`
 	Calls  Calls  `group:"Calls and limits"`
 	Tools  Tools  `group:"Tools"`
@@ -77,6 +78,22 @@ type Vault struct {
 	DatabaseMount string      `env:"DATABASE_MOUNT" default:"database" check:"path" help:"Mount of the database engine."`
 	SSHMount      string      `env:"SSH_MOUNT" default:"ssh" check:"path" help:"Mount of the SSH engine."`
 	MaxConcurrent int         `env:"VAULT_MAX_CONCURRENT" default:"64" min:"1" max:"4096" help:"How many requests to Vault may be under way at once; more wait, within their deadline."`
+}
+
+// KMS says whether AWS KMS is used, and how it is reached. What is not set here
+// the AWS SDK's own chain finds: environment, profile, web identity, instance
+// role.
+type KMS struct {
+	Enabled         bool        `env:"AWS_KMS_ENABLED" default:"false" help:"Offer the tools that use AWS KMS keys."`
+	Region          string      `env:"AWS_REGION" check:"region" help:"AWS region of the keys, such as eu-west-1. Empty: that of AWS_DEFAULT_REGION or of the AWS profile."`
+	AccessKeyID     secret.Text `env:"AWS_ACCESS_KEY_ID" check:"header" help:"AWS access key with which the server calls AWS KMS. Empty: the AWS SDK looks in its profile, for a web identity, and for the role of the container or instance."`
+	SecretAccessKey secret.Text `env:"AWS_SECRET_ACCESS_KEY" check:"header" help:"Secret of AWS_ACCESS_KEY_ID."`
+	SessionToken    secret.Text `env:"AWS_SESSION_TOKEN" check:"header" help:"Session token of AWS_ACCESS_KEY_ID, where that is a temporary one."`
+	Endpoint        string      `env:"AWS_KMS_ENDPOINT" check:"base-url-or-empty" help:"Endpoint of AWS KMS, if not AWS's own for the region: https, or http on this machine. Whoever answers there gets what is encrypted."`
+	FIPS            bool        `env:"AWS_USE_FIPS_ENDPOINT" default:"false" help:"Use AWS's FIPS endpoint of the region."`
+	DefaultKeyID    string      `env:"AWS_KMS_DEFAULT_KEY_ID" help:"Key of calls that name none: a key id, a key ARN, alias/NAME or an alias ARN. A caller needs a grant of it all the same."`
+	SubjectContext  bool        `env:"AWS_KMS_SUBJECT_CONTEXT" default:"false" help:"Bind what is encrypted to its principal, by an entry mcp-subject in the encryption context, so that no other decrypts it. Symmetric keys only; what was encrypted without it can then not be decrypted here."`
+	MaxConcurrent   int         `env:"AWS_KMS_MAX_CONCURRENT" default:"64" min:"1" max:"4096" help:"How many requests to AWS KMS may be under way at once; more wait, within their deadline."`
 }
 
 // Auth says who may call and as whom.

@@ -29,7 +29,7 @@ type Catalog struct {
 
 // NewCatalog is the whole catalogue.
 func NewCatalog() *Catalog {
-	return newCatalog(kvTools(), transitTools(), dbTools(), sshTools(), whoamiTools())
+	return newCatalog(kvTools(), transitTools(), dbTools(), sshTools(), kmsTools(), whoamiTools())
 }
 
 func newCatalog(groups ...[]*Tool) *Catalog {

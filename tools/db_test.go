@@ -20,8 +20,8 @@ import (
 	"vault-mcp/fault"
 )
 
-// credentials are what db.issue_creds gives.
-type credentials struct {
+// issuedCreds are what db.issue_creds gives.
+type issuedCreds struct {
 	Username  string `json:"username"`
 	Password  string `json:"password"`
 	LeaseID   string `json:"lease_id"`
@@ -43,14 +43,14 @@ func granted(slug string, roles ...string) *auth.Principal {
 	return with(principal(slug), func(p *auth.Principal) { p.Grants = auth.Grants{"database": roles} })
 }
 
-func (r *rig) issueCreds(t testing.TB, p *auth.Principal, role string) (c credentials) {
+func (r *rig) issueCreds(t testing.TB, p *auth.Principal, role string) (c issuedCreds) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal(r.must(t, p, "db.issue_creds", fmt.Sprintf(`{"role":%q}`, role)).JSON, &c))
 	return c
 }
 
 // login opens a connection as the user of credentials.
-func login(t testing.TB, c credentials) (*pgx.Conn, error) {
+func login(t testing.TB, c issuedCreds) (*pgx.Conn, error) {
 	t.Helper()
 	pg := devstacktest.Postgres(t)
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d dbname=%s user=%s password=%s sslmode=disable",
@@ -101,7 +101,7 @@ func TestDatabaseCredentials(t *testing.T) {
 		require.Equal(t, granted[1], mayDo(t, writer, sql), "the writer: %s", sql)
 	}
 
-	var renewed credentials
+	var renewed issuedCreds
 	for increment, granted := range map[int]int{60: 60, 1800: 1800, 2764800: 3600} {
 		out := r.conform(p, "db.renew", fmt.Sprintf(`{"lease_id":%q,"increment":%d}`, ro.LeaseID, increment))
 		require.InDelta(t, granted, out["lease_duration"], 20, "asked for %d", increment)
@@ -192,7 +192,7 @@ func TestWrappedDatabaseCredentials(t *testing.T) {
 	token := map[string]any{"token": out["wrap"].(map[string]any)["token"]}
 	require.NoError(t, v.Request(t.Context(), "POST", "sys/wrapping/unwrap", token, &inside))
 	require.Equal(t, []string{"password"}, slices.Collect(maps.Keys(inside.Data)))
-	_, err := login(t, credentials{Username: out["username"].(string), Password: inside.Data["password"]})
+	_, err := login(t, issuedCreds{Username: out["username"].(string), Password: inside.Data["password"]})
 	require.NoError(t, err)
 	lease := out["lease_id"].(string)
 	r.must(t, p, "db.renew", leaseArgs(lease))

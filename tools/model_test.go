@@ -41,6 +41,12 @@ var rights = map[string]struct {
 	"transit.random":  {auth.Read, false},
 	"ssh.otp":         {auth.Write, false},
 	"ssh.sign":        {auth.Write, false},
+
+	"kms.encrypt":           {auth.Write, false},
+	"kms.decrypt":           {auth.Read, false},
+	"kms.generate_data_key": {auth.Write, false},
+	"kms.sign":              {auth.Write, false},
+	"kms.verify":            {auth.Read, true},
 }
 
 var arguments = map[string]string{
@@ -67,6 +73,12 @@ var arguments = map[string]string{
 	"transit.random":  `{}`,
 	"ssh.otp":         `{"role":"dev","ip":"192.0.2.7"}`,
 	"ssh.sign":        `{"role":"dev","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeyVxIXw4GdVnVsKUvLjAGT1W9kJrPSfMUSwRtyD4tB"}`,
+
+	"kms.encrypt":           `{"key_id":"alias/dev","plaintext":"YQ=="}`,
+	"kms.decrypt":           `{"key_id":"alias/dev","ciphertext":"YQ=="}`,
+	"kms.generate_data_key": `{"key_id":"alias/dev"}`,
+	"kms.sign":              `{"key_id":"alias/dev--sign","message":"YQ==","signing_algorithm":"ECDSA_SHA_256"}`,
+	"kms.verify":            `{"key_id":"alias/dev--sign","message":"YQ==","signing_algorithm":"ECDSA_SHA_256","signature":"YQ=="}`,
 }
 
 // may is the oracle: who may call what.
@@ -80,13 +92,14 @@ func may(scopes auth.Scopes, tool string, readOnly bool) bool {
 }
 
 // Every set of scopes with every tool: what the oracle allows and nothing else
-// reaches Vault, and is visible; fewer scopes never allow more.
+// reaches Vault or AWS KMS, and is visible; fewer scopes never allow more.
 func TestAuthorizationModel(t *testing.T) {
 	vault := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
 	universe := auth.Scopes{auth.Read, auth.Write, auth.Delete, auth.List, "kv:read", "kv:delete", "transit:write", "db:write"}
 	require.Len(t, tools.NewCatalog().Tools(), len(rights))
 	for _, readOnly := range []bool{false, true} {
-		r := newRig(t, rigOptions{addr: vault.URL, Options: tools.Options{ReadOnly: readOnly}})
+		keys := newFakeKMS(t)
+		r := newRig(t, rigOptions{addr: vault.URL, kms: keys.URL, Options: tools.Options{ReadOnly: readOnly}})
 		allowed := make([]map[string]bool, 1<<len(universe))
 		for set := range allowed {
 			p := principal("dev")
@@ -96,7 +109,7 @@ func TestAuthorizationModel(t *testing.T) {
 					p.Scopes = append(p.Scopes, s)
 				}
 			}
-			allowed[set] = allowedTo(t, r, vault, p)
+			allowed[set] = allowedTo(t, r, vault, keys, p)
 			for tool := range rights {
 				require.Equal(t, may(p.Scopes, tool, readOnly), allowed[set][tool], "%s with %v", tool, p.Scopes)
 			}
@@ -112,22 +125,22 @@ func TestAuthorizationModel(t *testing.T) {
 }
 
 // allowedTo tries every tool.
-func allowedTo(t *testing.T, r *rig, vault *fakeVault, p *auth.Principal) map[string]bool {
+func allowedTo(t *testing.T, r *rig, vault *fakeVault, keys *fakeKMS, p *auth.Principal) map[string]bool {
 	t.Helper()
 	allowed := map[string]bool{}
-	before := len(vault.seen())
 	lease := sealed(t, p, leased{Engine: "database", Role: "dev", ID: "database/creds/dev/x", Renewable: true})
+	before := len(vault.seen()) + len(keys.seen())
 	for tool, args := range arguments {
 		_, f := r.run(p, tool, strings.ReplaceAll(args, "LEASE", lease))
 		if f == nil || f.Kind != fault.Forbidden {
 			allowed[tool] = true
 		}
 	}
-	asked := len(vault.seen()) - before
+	asked := len(vault.seen()) + len(keys.seen()) - before
 	if allowed["whoami"] {
 		asked++ // it asks nothing
 	}
-	require.Equal(t, len(allowed), asked, "a refused call reached Vault, or an allowed one did not")
+	require.Equal(t, len(allowed), asked, "a refused call reached an upstream, or an allowed one did not")
 	visible := tools.Names(r.runner.Visible(p))
 	require.Len(t, visible, len(allowed))
 	for _, name := range visible {

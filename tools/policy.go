@@ -29,7 +29,7 @@ func Permissions(ts []*Tool, mounts vaultx.Mounts, p *auth.Principal) []Permissi
 				all = append(all, Permission{t.Name, path, need.Capabilities})
 			}
 		}
-		if t.Wraps && len(all) > needed {
+		if t.Wraps && (len(all) > needed || t.UsesKMS() && len(p.Grants["kms"]) > 0) {
 			all = append(all, Permission{t.Name, vaultx.WrapOperation.Path.String(), []string{"update"}})
 		}
 	}

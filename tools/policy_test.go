@@ -1,6 +1,8 @@
 package tools_test
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -66,4 +68,30 @@ func TestPolicyHoldsNamesAlone(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, []string{"database/creds/*", "database/creds/.*", "database/creds/..*"}, creds)
+}
+
+// What IAM would enforce, no emulator does here, so golden files hold it.
+func TestPolicyIAMGolden(t *testing.T) {
+	const arn = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	for name, grants := range map[string][]string{
+		"own": {"alias/dev", "alias/dev--*"}, "all": {"*"}, "none": nil,
+		"keys": {arn, "1234abcd-12ab-34cd-56ef-1234567890ab", "alias/dev", "alias/dev"},
+		"unfit": {
+			"alias/aws/s3", "alias/a*b", `alias/x","Resource":"*`, "arn:aws:kms:eu-west-1:111122223333:alias/dev", "1234*", "arn:aws:s3:::bucket", "alias/${aws:username}",
+		},
+	} {
+		p := principal("dev")
+		p.Grants = auth.Grants{"kms": grants}
+		got, err := tools.PolicyIAM(tools.NewCatalog(), p)
+		require.NoError(t, err)
+		require.JSONEq(t, got, got)
+		path := filepath.Join("..", "testdata", "golden", "iam", name+".json")
+		if *update {
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			require.NoError(t, os.WriteFile(path, []byte(got), 0o644)) //nolint:gosec // for all to read
+		}
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, string(want), got, "run make gen and look at the difference")
+	}
 }

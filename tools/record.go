@@ -72,6 +72,9 @@ func (r *run) finish(err error) error {
 		}
 	}
 	rec.VaultRequestID = strings.Join(ids, " ")
+	if r.keys != nil {
+		rec.AWSRequestID = strings.Join(r.keys.RequestIDs(), " ")
+	}
 	var f *fault.Error
 	if err != nil {
 		f = fault.From(err)
@@ -142,6 +145,9 @@ func (r *run) logOutcome(rec audit.Record, f, refused *fault.Error) {
 	)
 	if rec.VaultRequestID != "" {
 		fields = append(fields, zap.String("vault_request_id", rec.VaultRequestID))
+	}
+	if rec.AWSRequestID != "" {
+		fields = append(fields, zap.String("aws_request_id", rec.AWSRequestID))
 	}
 	write := r.log.Info
 	if f != nil {

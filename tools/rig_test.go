@@ -21,6 +21,7 @@ import (
 	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/kmsx"
 	"vault-mcp/secret"
 	"vault-mcp/tools"
 	"vault-mcp/vaultx"
@@ -39,6 +40,8 @@ type rigOptions struct {
 	catalog *tools.Catalog // default: the whole one
 	addr    string         // of Vault
 	token   secret.Text
+	kms     string // address of AWS KMS
+	noKMS   bool   // it is not enabled
 	now     func() time.Time
 	tools.Options
 }
@@ -76,10 +79,27 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	require.NoError(t, err)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), r.log, zap.DebugLevel))
 	opt.Now = opt.now
+	if !opt.noKMS {
+		opt.KMS = newKMS(t, opt.kms)
+	}
 	r.trail = trail
 	r.runner, err = tools.NewRunner(opt.catalog, vault, trail, auth.NewLimiter(), sealer, log, opt.Options)
 	require.NoError(t, err)
 	return r
+}
+
+// newKMS is a client of AWS KMS.
+func newKMS(t testing.TB, endpoint string) *kmsx.Client {
+	t.Helper()
+	if endpoint == "" {
+		endpoint = "http://127.0.0.1:1" // nobody listens
+	}
+	c, err := kmsx.New(t.Context(), kmsx.Config{
+		Region: "eu-west-2", Endpoint: endpoint, AccessKeyID: "AKIDTEST", SecretAccessKey: secret.NewText("test-secret"),
+	})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
 }
 
 // run makes one call and holds its error to what every error must be.

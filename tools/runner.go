@@ -13,6 +13,7 @@ import (
 	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/kmsx"
 	"vault-mcp/vaultx"
 )
 
@@ -38,6 +39,7 @@ type Options struct {
 	Exclude     []string      // tools or engines that are switched off
 	CallTimeout time.Duration // deadline of one call, default 10 s
 	WrapTTLMax  time.Duration // longest life of a wrapping token, default 5 min
+	KMS         *kmsx.Client  // AWS KMS; nil: its tools are hidden, and refused when called
 	Now         func() time.Time
 }
 
@@ -76,6 +78,13 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if err != nil {
 		return nil, err
 	}
+	if opt.KMS == nil {
+		for _, t := range c.Tools() {
+			if t.UsesKMS() {
+				off[t] = fault.New(fault.Unavailable, "AWS KMS is not enabled on this server")
+			}
+		}
+	}
 	return &Runner{
 		catalog: c, vault: v, trail: trail, limiter: l, sealer: s, log: log, opt: opt, off: off, refusals: newRefusals(),
 	}, nil
@@ -113,11 +122,12 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //     principal's scopes: before decoding, so that who may not call learns
 //     nothing about arguments
 //  5. the arguments are decoded strictly and held against their bounds
-//  6. the need is resolved to one operation on one path; a lease's handle is
-//     opened, which only its owner's call can; and the objects that are named
+//  6. the need is resolved to one operation on one path or key; a lease's handle
+//     is opened, which only its owner's call can; and the objects that are named
 //     are held against the principal's grants
 //  7. the attempt record; no record, no call
-//  8. a Vault client that can do this operation and no other, with a deadline
+//  8. a client of Vault or AWS KMS that can do this operation and no other,
+//     within the call's deadline, which counts from stage 6 on
 //  9. the handler
 //  10. secrets are wrapped if the caller asked for that
 //  11. the outcome record (see 1), then the result
@@ -158,11 +168,12 @@ type run struct {
 	start  time.Time
 	tool   *Tool
 	values []jsontext.Value // the arguments as they came, once they were divided
-	ops    []string         // what Vault is asked to do
+	ops    []string         // what Vault or AWS KMS is asked to do
 	flood  bool             // refused before the caller's limit, or by it: there may be any number of such
 	owned  ownedLease       // the lease that it is about, if the need is about one
 	tried  bool             // whether the attempt was recorded
 	vaults *vaultx.Bound    // nil until there is one
+	keys   *kmsx.Bound      // likewise
 	wraps  *vaultx.Bound
 	result json.RawMessage
 }
@@ -195,7 +206,8 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
-	op, err := r.resolve(in, ttl > 0) // 6
+	deadline := time.Now().Add(r.opt.CallTimeout)
+	op, err := r.resolve(ctx, deadline, in, ttl > 0) // 6
 	if err != nil {
 		return res, err
 	}
@@ -210,13 +222,9 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if !tool.Retryable {
 		ctx = context.WithoutCancel(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opt.CallTimeout) // 8
+	ctx, cancel := context.WithDeadline(ctx, deadline) // 8
 	defer cancel()
-	env := &Env{Principal: p, runner: r.Runner, engine: tool.Engine, owned: r.owned}
-	if op != nil {
-		r.vaults = r.vault.Bind(*op, vaultx.BindOptions{Owner: p.ID(), Retryable: tool.Retryable})
-		env.Vault = r.vaults
-	}
+	env := r.bind(op)
 	out, err := tool.handle(ctx, env, in) // 9
 	if err != nil {
 		return res, err
@@ -232,6 +240,21 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	}
 	r.result = res.JSON
 	return res, nil
+}
+
+// bind makes what a handler can reach: what was resolved, and nothing else.
+func (r *run) bind(op operation) *Env {
+	p := r.call.Principal
+	env := &Env{Principal: p, runner: r.Runner, engine: r.tool.Engine, owned: r.owned}
+	if op.vault != nil {
+		r.vaults = r.vault.Bind(*op.vault, vaultx.BindOptions{Owner: p.ID(), Retryable: r.tool.Retryable})
+		env.Vault = r.vaults
+	}
+	if op.kms != nil {
+		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug})
+		env.KMS = r.keys
+	}
+	return env
 }
 
 // undelivered is an error after the handler's success: what a tool that may not

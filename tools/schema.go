@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/invopop/jsonschema"
 
+	"vault-mcp/kmsx"
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
@@ -124,6 +125,7 @@ const segment = `([.]?[.]?[A-Za-z0-9_@=-][A-Za-z0-9._@=-]*|[.][.][.][A-Za-z0-9._
 var grammars = map[string]grammar{
 	"name":       {`^([.]?[.]?[A-Za-z0-9_-][A-Za-z0-9._-]*|[.][.][.][A-Za-z0-9._-]*)$`, vaultx.CheckName},
 	"ciphertext": {`^vault:v[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}$`, vaultx.CheckCiphertext},
+	"kms-key":    {kmsx.KeyIDPattern, kmsx.CheckKeyID},
 	"path":       {`^` + segment + `(/` + segment + `){0,31}$`, vaultx.CheckPath},
 	"folder":     {`^(` + segment + `(/` + segment + `){0,31}/?)?$`, vaultx.CheckListPrefix},
 }

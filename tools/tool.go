@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vault-mcp/auth"
+	"vault-mcp/kmsx"
 	"vault-mcp/vaultx"
 )
 
@@ -24,8 +25,9 @@ const (
 	Destroys Effect = "destroy" // takes away
 )
 
-// Need is what a tool requires of Vault: capabilities on one path. A tool with
-// several needs has alternatives, of which its input chooses one.
+// Need is what a tool requires of Vault, capabilities on one path, or of AWS KMS,
+// actions on one key. A tool with several needs has alternatives, of which its
+// input chooses one.
 //
 // Holes in the path are filled from configuration ({kv}, {transit}, …), from
 // the principal ({prefix}) and from the argument of the same name, or of the
@@ -36,6 +38,12 @@ type Need struct {
 	Path         string
 	Capabilities []string // the first one is the operation itself; others are for policies
 	Lease        LeaseUse `json:",omitzero"` // what is done with a lease of the caller's own; empty: it is about none
+
+	// KMS are IAM's actions on the key that the argument key_id names, or else
+	// configuration, instead of a path. The first one is the operation itself;
+	// resolving the key needs kms:DescribeKey besides, which has to stand here too.
+	// The key is an object that the principal must have been granted.
+	KMS []string `json:",omitempty"`
 
 	template vaultx.Template
 	filled   []vaultx.Hole // those that arguments fill
@@ -67,11 +75,13 @@ type Tool struct {
 	choose func(in any) int
 }
 
-// Env is what a handler has besides its input: the principal, and a Vault
-// client that can reach the one path that was resolved for this call.
+// Env is what a handler has besides its input: the principal, and a client that
+// can reach the one path of Vault, or use the one AWS KMS key, that was resolved
+// for this call.
 type Env struct {
 	Principal *auth.Principal
-	Vault     *vaultx.Bound // nil for a tool without needs
+	Vault     *vaultx.Bound // nil for a tool without a need of Vault
+	KMS       *kmsx.Bound   // nil for a tool without a need of AWS KMS
 
 	runner *Runner
 	engine string
@@ -104,6 +114,10 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 	t.Needs = append([]Need(nil), t.Needs...)
 	for i := range t.Needs {
 		need := &t.Needs[i]
+		if len(need.KMS) > 0 {
+			mustDeclareKMS(&t, need)
+			continue
+		}
 		mustDeclare(t.Name, len(need.Capabilities) > 0, "wants a capability in each need")
 		need.template = vaultx.MustTemplate(need.Path)
 		for _, hole := range need.template.Holes() {
@@ -128,13 +142,27 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 	return &t
 }
 
+// mustDeclareKMS holds a need of AWS KMS to what resolving it takes.
+func mustDeclareKMS(t *Tool, need *Need) {
+	_, named := t.input.holes[keyHole]
+	mustDeclare(t.Name, named, "has a need of AWS KMS and no argument "+keyHole)
+	mustDeclare(t.Name, need.Path == "" && need.Capabilities == nil, "has a need of Vault and AWS KMS in one")
+	mustDeclare(t.Name, kmsx.IsAction(kmsx.Action(need.KMS[0])), "has a need of AWS KMS that begins with no operation")
+	mustDeclare(t.Name, slices.Contains(need.KMS, string(kmsx.ActionDescribeKey)), "resolves a key without a need of "+string(kmsx.ActionDescribeKey))
+}
+
 func mustDeclare(tool string, ok bool, what string) {
 	if !ok {
 		panic(fmt.Sprintf("tools: %s %s", tool, what))
 	}
 }
 
-// Template is the need's path, unexpanded.
+// UsesKMS reports whether a tool needs AWS KMS.
+func (t *Tool) UsesKMS() bool {
+	return slices.ContainsFunc(t.Needs, func(n Need) bool { return len(n.KMS) > 0 })
+}
+
+// Template is the need's path, unexpanded; empty for a need of AWS KMS.
 func (n Need) Template() vaultx.Template { return n.template }
 
 // ReadOnlyHint follows from the effect, as do the other MCP annotations.

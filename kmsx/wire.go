@@ -1,0 +1,101 @@
+package kmsx
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// errTooLarge is a response over the bound.
+var errTooLarge = errors.New("the response is larger than the bound")
+
+// wire is the HTTP client below the SDK, for AWS KMS and for what the chain of
+// credentials asks: with timeouts, bounded answers, and without redirects,
+// which the SDK's own client follows.
+type wire struct {
+	transport   *http.Transport
+	client      *http.Client
+	maxResponse int64
+}
+
+func newWire(cfg Config) *wire {
+	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
+	return wireOver(&http.Transport{
+		Proxy:               proxy,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 3 * time.Second,
+		MaxIdleConns:        cfg.MaxConcurrent, MaxIdleConnsPerHost: cfg.MaxConcurrent,
+		IdleConnTimeout:        60 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      true,
+		// Over HTTP/2 all requests share a connection; without pings one that has
+		// died silently would go on failing them all for many minutes.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
+	}, cfg.MaxResponseBytes)
+}
+
+func wireOver(t *http.Transport, maxResponse int64) *wire {
+	return &wire{transport: t, maxResponse: maxResponse, client: &http.Client{
+		Transport: t, Timeout: longestCall,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// proxy is that of the environment, for TLS only: what passes it is sealed. The
+// metadata services of instances and containers are asked without TLS, and
+// never through another machine.
+func proxy(r *http.Request) (*url.URL, error) {
+	if r.URL.Scheme != "https" {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(r)
+}
+
+// WithTransportOptions is what the SDK asks for where AWS_CA_BUNDLE is set.
+func (w *wire) WithTransportOptions(options ...func(*http.Transport)) aws.HTTPClient {
+	t := w.transport.Clone()
+	for _, option := range options {
+		option(t)
+	}
+	return wireOver(t, w.maxResponse)
+}
+
+// Do implements aws.HTTPClient.
+func (w *wire) Do(r *http.Request) (*http.Response, error) {
+	resp, err := w.client.Do(r) //nolint:gosec // the SDK's own request, to the endpoint of the configuration
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: w.maxResponse}
+	return resp, nil
+}
+
+// boundedBody fails, rather than ends, after so many bytes.
+type boundedBody struct {
+	io.ReadCloser
+	left int64 // negative: the bound was passed
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errTooLarge
+	}
+	// One byte more than is left tells a body that is too large from one that
+	// ends just here.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
