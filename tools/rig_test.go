@@ -146,7 +146,10 @@ func principal(slug string) *auth.Principal {
 	return &auth.Principal{
 		Subject: slug, Slug: slug, Method: auth.MethodAPIKey, CredentialID: "key-" + slug,
 		Scopes: auth.AllScopes(), Prefix: "mcp/" + slug,
-		Grants: auth.Grants{"probe": {slug, slug + "--*"}, "database": {slug, slug + "--*"}, "ssh": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}},
+		Grants: auth.Grants{
+			"probe": {slug, slug + "--*"}, "transit": {slug, slug + "--*"}, "database": {slug, slug + "--*"}, "ssh": {slug, slug + "--*"},
+			"kms": {"alias/" + slug, "alias/" + slug + "--*"},
+		},
 	}
 }
 
