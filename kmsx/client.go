@@ -28,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/logging"
 
 	"vault-mcp/secret"
 )
@@ -86,6 +87,9 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		// The "auto" mode, which the environment can ask for, goes to the network
 		// at start to learn where it is.
 		config.WithDefaultsMode(aws.DefaultsModeStandard),
+		// The SDK's own log goes to standard error, past ours, and has texts of
+		// whoever answered.
+		config.WithLogger(logging.Nop{}), config.WithClientLogMode(0),
 	}
 	if cfg.Region != "" {
 		options = append(options, config.WithRegion(cfg.Region))
@@ -128,7 +132,6 @@ func (c *Client) settle(o *kms.Options, from aws.CredentialsProvider) {
 	o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxAttempts, s.MaxBackoff = attempts, longestBackoff
 	})
-	o.ClientLogMode = 0
 }
 
 func (cfg *Config) check() error {

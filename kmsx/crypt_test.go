@@ -33,7 +33,9 @@ func TestEncryptAndDecrypt(t *testing.T) {
 		b := bind(c, kmsx.ActionEncrypt, key)
 		ciphertext, err := b.Encrypt(t.Context(), kmsx.EncryptInput{Plaintext: secret.NewText(text), Context: ours})
 		require.NoError(t, err)
-		require.NotContains(t, string(ciphertext), text)
+		if len(text) > 8 { // few bytes may stand in any ciphertext by chance
+			require.NotContains(t, string(ciphertext), text)
+		}
 
 		decrypt := func(key kmsx.Key, in kmsx.DecryptInput) (string, error) {
 			plain, err := bind(c, kmsx.ActionDecrypt, key).Decrypt(t.Context(), in)
