@@ -23,11 +23,11 @@ run: build ## a real Vault, demo secrets and the server, with nothing to configu
 	@bin/vault-mcp dev
 
 .PHONY: devstack
-devstack: build ## find or build the Vault that development and tests use
+devstack: build ## find or build the servers that development and tests use
 	@bin/vault-mcp dev --prepare
 
 .PHONY: test
-test: devstack $(CLIENTS) ## all tests, against the real Vault
+test: devstack $(CLIENTS) ## all tests, against the real servers
 	go test -timeout 20m ./...
 
 .PHONY: race

@@ -198,7 +198,7 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			obj{"n": json.Number("1e400"), canary: 1},
 			obj{canary: json.Number("12345678901234567890")},
 		} {
-			if value == canary && slices.Contains([]string{"path", "prefix", "key", "role"}, name) {
+			if value == canary && (name == "path" || name == "prefix" || name == "key" || name == "role") {
 				continue // a path or name that the grammar takes stands in the trail in clear, by design
 			}
 			sets = append(sets, with(name, value))

@@ -2,9 +2,9 @@
 //
 // # What it promises
 //
-// Append returns only after the record has been handed to the kernel in one
-// write(2); if that fails it returns an error, and the caller must refuse the
-// call or withhold its result. Records hold no secret: arguments and results
+// Append returns only after the record has been handed to the kernel, in one
+// write(2) with those that came at the same time; if that fails it returns an
+// error, and the caller must refuse the call or withhold its result. Records hold no secret: arguments and results
 // stand in them as keyed hashes (Trail.HMAC), so that somebody who has the key
 // and knows a value can look for it, and nobody else learns anything.
 //
@@ -18,7 +18,9 @@
 // that, copy them elsewhere.
 //
 // When an fsync fails, its file is given up, for the kernel tells of what it lost
-// only once: calls are refused until a new file can be begun (force.go).
+// only once: calls are refused until a new file can be begun (force.go). A disk
+// that does not answer is waited for, for five seconds; then calls are refused
+// until it does (queue.go).
 //
 // # Files
 //
@@ -69,7 +71,7 @@
 //	            skipped), unsynced (records before this file for which fsync
 //	            failed: they may be lost with the power, and callers who waited
 //	            for it were refused), refused (records that were not written,
-//	            whose calls were refused)
+//	            or written too late: their calls were refused)
 //	checkpoint  count (records before it in the chain)
 //	rotate      file (the name that this file is about to get)
 //

@@ -10,7 +10,7 @@ import (
 
 // What calls wait for. A write or an fsync of a disk that does not answer (a
 // network's, a failing one's) cannot be taken back, so no caller does one
-// itself: the writer writes the records (trail.go), the keeper forces them to
+// itself: the writer writes the records (writer.go), the keeper forces them to
 // the disk and looks after the files (background.go), and callers wait for them
 // for no longer than the trail's patience. A record that is not on time is
 // refused. If the writer has not begun with it, it is never written; otherwise it

@@ -249,6 +249,27 @@ func TestCloseFinishesWhatWasTaken(t *testing.T) {
 	}
 }
 
+// The keeper has the last fsync to do before it ends.
+func TestCloseForcesWhatCallersWaitFor(t *testing.T) {
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			trail := openIdle(t, Always)
+			began, letGo := trail.hang(trail.path)
+			errs := appendMany(trail, 5)
+			<-began
+			closed := make(chan error)
+			go func() { closed <- trail.Close() }()
+			synctest.Wait()
+			close(letGo)
+			for range 5 {
+				require.NoError(t, <-errs)
+			}
+			require.NoError(t, <-closed)
+			requireWhole(t, trail, 0)
+		})
+	}
+}
+
 func TestRecordsInWaitAreBounded(t *testing.T) {
 	trail := openQuiet(t, filepath.Join(t.TempDir(), "trail.jsonl"))
 	trail.taken.Add(maxPending - 1)

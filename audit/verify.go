@@ -37,7 +37,7 @@ type ChainReport struct {
 	Kinds      map[Kind]uint64 `json:"kinds"`      // records by kind
 	First      time.Time       `json:"first"`      // time of the first record
 	Last       time.Time       `json:"last"`       // and of the last one
-	Refused    uint64          `json:"refused"`    // records that could not be written, whose calls were refused
+	Refused    uint64          `json:"refused"`    // records that could not be written, or not in time: their calls were refused
 	Unanswered uint64          `json:"unanswered"` // attempts without an outcome
 	Notes      []Finding       `json:"notes"`      // worth knowing, no tampering
 	MoreNotes  uint64          `json:"more_notes"` // not listed

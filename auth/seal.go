@@ -74,7 +74,7 @@ func (s *Sealer) Seal(purpose Purpose, p *Principal, expires time.Time, content 
 	if err != nil {
 		return Handle{}, err
 	}
-	plain := binary.BigEndian.AppendUint64(make([]byte, 0, expirySize+len(content)), uint64(max(0, expires.Unix()))) //nolint:gosec // not negative
+	plain := binary.BigEndian.AppendUint64(make([]byte, 0, expirySize+len(content)), uint64(max(0, expires.Unix())))
 	sealed = aead.Seal(sealed, nonce, append(plain, content...), associated(purpose, p))
 	return Handle{string(purpose) + "_" + handleText.EncodeToString(sealed)}, nil
 }
@@ -103,7 +103,7 @@ func (s *Sealer) Open(purpose Purpose, p *Principal, now time.Time, text string)
 	if err != nil || Purpose(word) != purpose {
 		return nil, fault.New(fault.Forbidden, "this handle was not given to this principal for this purpose")
 	}
-	if uint64(max(0, now.Unix())) >= binary.BigEndian.Uint64(plain) { //nolint:gosec // not negative
+	if uint64(max(0, now.Unix())) >= binary.BigEndian.Uint64(plain) {
 		return nil, fault.New(fault.NotFound, "this handle has expired")
 	}
 	return plain[expirySize:], nil

@@ -28,26 +28,25 @@ func devCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "A real Vault, demo secrets and the server, on this machine, with nothing configured",
-		Long: `Starts a real Vault in dev mode, puts demo secrets into it, and serves like 'vault-mcp http'.
-Prints the address, a demo API key and snippets for clients. Everything in Vault is gone when it
-ends; the demo key stays the same from run to run.
+		Long: `Starts a real Vault in dev mode, a PostgreSQL and an AWS KMS (local-kms), puts demo secrets, keys
+and roles into them, and serves like 'vault-mcp http'. Prints the address, a demo API key, what each
+engine has, and snippets for clients. Everything in the servers is gone when it ends; the demo key
+stays the same from run to run.
 
 Vault is looked for in VAULT_BIN, as vault or bao on PATH, and in bin/devstack; in a checkout it is
-built if there is none. Settings that say where Vault is are not used.`,
+built if there is none. So is local-kms, by LOCAL_KMS_BIN, and Vault's plugin for PostgreSQL.
+PostgreSQL itself is the one on PATH or of Debian's packages. What is not there but Vault is left out,
+and said. Settings that say where Vault is are not used.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if prepare {
-				bin, err := devstack.Find(cmd.Context(), o.say)
-				if err == nil {
-					_, err = fmt.Fprintln(o.out, "Vault:", bin)
-				}
-				return err
+				return o.prepareDev(cmd.Context())
 			}
 			return runUntilSignal(func(ctx context.Context) error { return o.dev(ctx, vaultOnly) })
 		},
 	}
 	cmd.Flags().BoolVar(&prepare, "prepare", false, "find or build what is needed, and stop")
-	cmd.Flags().BoolVar(&vaultOnly, "vault-only", false, "start the Vault alone, and print its address and token")
+	cmd.Flags().BoolVar(&vaultOnly, "vault-only", false, "start Vault with demo secrets alone, and print its address and token")
 	o.addrSetting(cmd.Flags())
 	o.callSettings(cmd.Flags())
 	return cmd
@@ -55,6 +54,32 @@ built if there is none. Settings that say where Vault is are not used.`,
 
 // say tells a person what takes long.
 func (o *options) say(line string) { _, _ = fmt.Fprintln(o.err, line) }
+
+// prepareDev finds or builds what dev starts. What cannot be had is said, and is
+// no failure unless it is Vault.
+func (o *options) prepareDev(ctx context.Context) error {
+	for _, part := range []struct {
+		title   string
+		missing error // that may be missing
+		find    func() (string, error)
+	}{
+		{"Vault", nil, func() (string, error) { return devstack.Find(ctx, o.say) }},
+		{"Vault's plugin for PostgreSQL", devstack.ErrNoPostgresPlugin, func() (string, error) { return devstack.FindPostgresPlugin(ctx, o.say) }},
+		{"local-kms", devstack.ErrNoLocalKMS, func() (string, error) { return devstack.FindLocalKMS(ctx, o.say) }},
+		{"PostgreSQL", devstack.ErrNoPostgres, devstack.FindPostgres},
+	} {
+		path, err := part.find()
+		switch {
+		case err == nil:
+			_, _ = fmt.Fprintf(o.out, "%s: %s\n", part.title, path)
+		case part.missing != nil && errors.Is(err, part.missing):
+			o.say(err.Error())
+		default:
+			return err
+		}
+	}
+	return nil
+}
 
 // dev runs everything until ctx ends, or Vault does.
 func (o *options) dev(ctx context.Context, vaultOnly bool) error {
@@ -71,7 +96,9 @@ func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 	if err != nil {
 		return err
 	}
-	stack, err := devstack.StartStack(ctx, devstack.StackOptions{Log: o.say, Prefix: cfg.Auth.DefaultPrefix + "/" + demoSubject})
+	stack, err := devstack.StartStack(ctx, devstack.StackOptions{
+		Log: o.say, Prefix: cfg.Auth.DefaultPrefix + "/" + demoSubject, VaultOnly: vaultOnly,
+	})
 	if err != nil {
 		return err
 	}
@@ -90,7 +117,7 @@ func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 		<-ctx.Done()
 		return endedBy(ctx)
 	}
-	demo, err := o.prepareDemo(ctx, cfg, stack.Vault)
+	demo, err := o.prepareDemo(ctx, cfg, stack)
 	if err != nil {
 		return err
 	}
@@ -116,6 +143,7 @@ func endedBy(ctx context.Context) error {
 // demo is what a person needs to use a development server.
 type demo struct {
 	vault         *devstack.Vault
+	engines       []devstack.Engine
 	token         secret.Text // of the server
 	key           string
 	prefix, state string
@@ -123,8 +151,9 @@ type demo struct {
 
 // prepareDemo gives the server a token that can do what the tools need and no
 // more, a demo key, and a state folder of its own.
-func (o *options) prepareDemo(ctx context.Context, cfg *config.Config, v *devstack.Vault) (*demo, error) {
-	d := &demo{vault: v, prefix: cfg.Auth.DefaultPrefix + "/" + demoSubject, state: cfg.State.Dir}
+func (o *options) prepareDemo(ctx context.Context, cfg *config.Config, stack *devstack.Stack) (*demo, error) {
+	v := stack.Vault
+	d := &demo{vault: v, engines: stack.Engines, prefix: cfg.Auth.DefaultPrefix + "/" + demoSubject, state: cfg.State.Dir}
 	if cfg.Source("STATE_DIR") == "default" {
 		d.state = filepath.Join(cfg.State.Dir, "dev")
 	}
@@ -184,7 +213,7 @@ vault-mcp is ready at %[1]s/mcp
   principal     %[3]s, whose secrets stand under %[4]s
   Vault         VAULT_ADDR=%[5]s VAULT_TOKEN=%[6]s
   audit trail   STATE_DIR=%[7]s %[10]s audit verify
-
+%[11]s
 Claude Code:
   claude mcp add --transport http vault %[1]s/mcp --header "X-API-Key: %[2]s"
 
@@ -199,7 +228,16 @@ curl:
 
 Ctrl-C ends everything.
 
-`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), shellWord(d.state), httpClient, stdioClient, shellWord(bin))
+`, url, d.key, demoSubject, d.prefix, d.vault.Addr, d.vault.RootToken.Reveal(), shellWord(d.state), httpClient, stdioClient, shellWord(bin), engineLines(d.engines))
+}
+
+// engineLines say what each engine has, one a line.
+func engineLines(engines []devstack.Engine) string {
+	var b strings.Builder
+	for _, e := range engines {
+		_, _ = fmt.Fprintf(&b, "  %-12s  %s\n", e.Name, e)
+	}
+	return b.String()
 }
 
 // shellWord is a text as one word of a shell.

@@ -25,8 +25,8 @@ func FindPostgres() (string, error) {
 	var folders []string
 	if path, err := lookPath("initdb"); err == nil {
 		folders = append(folders, filepath.Dir(path))
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			folders = append(folders, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			folders = append(folders, filepath.Dir(target))
 		}
 	}
 	packaged, err := filepath.Glob(debianBins)
@@ -78,3 +78,17 @@ func unprivileged() (*account, error) {
 
 // own gives a file to the account.
 func (a *account) own(path string) error { return os.Chown(path, int(a.uid), int(a.gid)) }
+
+// temporary is a folder for temporary files that the account can enter: that of
+// our own, which is "", unless it is root's alone.
+func (a *account) temporary() string {
+	if a == nil {
+		return ""
+	}
+	for dir := filepath.Clean(os.TempDir()); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o001 == 0 {
+			return "/tmp"
+		}
+	}
+	return ""
+}

@@ -77,7 +77,7 @@ func StartKMS(ctx context.Context, opt KMSOptions) (*KMS, error) {
 
 func launchKMS(ctx context.Context, bin string) (_ *KMS, err error) {
 	k := &KMS{KeyIDs: map[string]string{}}
-	if err := k.settle(bin); err != nil {
+	if err := k.settle(bin, ""); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -34,6 +34,14 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(v.Pid(), v.Addr)
 		time.Sleep(time.Hour)
+	case "postgres": // starts a PostgreSQL and waits to be killed
+		p, err := devstack.StartPostgres(context.Background(), devstack.PostgresOptions{})
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		fmt.Printf("%d http://127.0.0.1:%d\n", p.Pid(), p.Port)
+		time.Sleep(time.Hour)
 	case "finder": // prints what Find finds from another place on the disk
 		path, err := devstack.Find(context.Background(), func(line string) { fmt.Fprintln(os.Stderr, line) })
 		if err != nil {

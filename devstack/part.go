@@ -30,7 +30,7 @@ var (
 		"or OpenBao (https://openbao.org), so that `vault` or `bao` is on PATH, or set VAULT_BIN to the binary; " +
 		"in a checkout of vault-mcp with Go on PATH, one is built")
 	// ErrNoPostgresPlugin says the same of the database plugin.
-	ErrNoPostgresPlugin = errors.New("Vault's plugin for PostgreSQL was not found: " + //nolint:revive,staticcheck // a proper name
+	ErrNoPostgresPlugin = errors.New("no plugin of Vault for PostgreSQL was found: " +
 		"in a checkout of vault-mcp with Go on PATH, it is built")
 	// ErrNoLocalKMS says the same of the AWS KMS.
 	ErrNoLocalKMS = errors.New("no local-kms was found: set LOCAL_KMS_BIN to the binary (https://github.com/nsmithuk/local-kms), " +

@@ -71,7 +71,7 @@ func launchPostgres(ctx context.Context, bins string, as *account) (_ *Postgres,
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	p := &Postgres{Host: "127.0.0.1", User: superuser, Password: secret.NewText(secret.RandomHex(32)), bins: bins, as: as}
-	if err := p.settle(bins + "/postgres"); err != nil {
+	if err := p.settle(bins+"/postgres", as.temporary()); err != nil {
 		return nil, err
 	}
 	defer func() {

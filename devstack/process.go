@@ -40,10 +40,11 @@ type server struct {
 	stopped bool
 }
 
-// settle makes the folder in which the server runs.
-func (s *server) settle(bin string) (err error) {
+// settle makes the folder in which the server runs, among the temporary files of
+// its owner unless another place is given.
+func (s *server) settle(bin, among string) (err error) {
 	s.bin, s.out = bin, &tail{max: logKept}
-	s.dir, err = os.MkdirTemp("", "vault-mcp-devstack-")
+	s.dir, err = os.MkdirTemp(among, "vault-mcp-devstack-")
 	return err
 }
 

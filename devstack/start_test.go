@@ -75,8 +75,14 @@ exec %[2]s "$@"`, starts, realVault(t)))
 // owner starts this test binary as the owner of a Vault.
 func owner(t *testing.T, tmp, bin string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
+	return playing(t, "owner", tmp, bin)
+}
+
+// playing starts this test binary in a role.
+func playing(t *testing.T, role, tmp, bin string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleEnv+"=owner", "DEVSTACK_TEST_BIN="+bin, "TMPDIR="+tmp)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, "DEVSTACK_TEST_BIN="+bin, "TMPDIR="+tmp)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

@@ -11,7 +11,12 @@
 // A Vault ends with its owner, also when the owner is killed: see process. It
 // is not embedded: the binary is found or built by Find.
 //
-// StartStack gives what `vault-mcp dev` needs: a Vault with demo secrets.
+// StartPostgres and StartKMS give a PostgreSQL and a local-kms, which plays AWS
+// KMS, in the same way. SeedTransit, SeedSSH and SeedDatabase mount the engines of a
+// Vault and put demo keys and roles into them, whose names are constants here.
+//
+// StartStack gives what `vault-mcp dev` needs: all of it with demo secrets, or as
+// much as can be had.
 package devstack
 
 import (
@@ -90,7 +95,7 @@ func Start(ctx context.Context, opt Options) (*Vault, error) {
 // launch starts a Vault on ports that are free now.
 func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) {
 	v := &Vault{opt: opt, nonce: secret.RandomHex(32)}
-	if err = v.settle(bin); err != nil {
+	if err = v.settle(bin, ""); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -253,7 +254,45 @@ func TestStack(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, data)
 	}
-	pid := s.Vault.Pid()
+	var names []string
+	for _, e := range s.Engines {
+		if errors.Is(e.Missing, devstack.ErrNoPostgres) {
+			devstacktest.Cannot(t, "%v", e.Missing)
+		}
+		require.NoError(t, e.Missing, e.Name)
+		names = append(names, e.Name)
+	}
+	require.Equal(t, []string{"transit", "ssh", "database", "kms"}, names)
+	require.Equal(t, "ssh: demo-ca, demo-otp", s.Engines[1].String())
+	pids := []int{s.Vault.Pid(), s.Postgres.Pid(), s.KMS.Pid()}
 	s.Stop()
-	require.True(t, gone(pid))
+	for _, pid := range pids {
+		require.True(t, gone(pid))
+	}
+}
+
+// Of what is missing the stack says what to do, and the rest goes on.
+func TestStackWithoutTheRest(t *testing.T) {
+	bin := realVault(t)
+	outside(t)
+	t.Setenv("LOCAL_KMS_BIN", "none")
+	s, err := devstack.StartStack(t.Context(), devstack.StackOptions{Bin: bin})
+	require.NoError(t, err)
+	defer s.Stop()
+	require.Len(t, s.Engines, 4)
+	require.NoError(t, s.Engines[0].Missing)
+	require.NoError(t, s.Engines[1].Missing)
+	require.Error(t, s.Engines[2].Missing, "a minimal Vault gives out no credentials without the plugin")
+	require.Contains(t, s.Engines[3].String(), "MISSING: LOCAL_KMS_BIN: ")
+	require.Nil(t, s.KMS)
+
+	alone, err := devstack.StartStack(t.Context(), devstack.StackOptions{Bin: bin, VaultOnly: true})
+	require.NoError(t, err)
+	defer alone.Stop()
+	require.Empty(t, alone.Engines)
+	require.Nil(t, alone.Postgres)
+	require.Error(t, alone.Vault.Request(t.Context(), http.MethodGet, devstack.TransitMount+"/keys/"+devstack.KeyAES, nil, nil))
+	data, err := alone.Vault.GetSecret(t.Context(), devstack.DemoPrefix+"/app/config")
+	require.NoError(t, err)
+	require.NotEmpty(t, data)
 }

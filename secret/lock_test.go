@@ -54,6 +54,7 @@ func TestLockWaitsForItsHolder(t *testing.T) {
 
 func TestRandomHex(t *testing.T) {
 	require.Regexp(t, "^[0-9a-f]{12}$", secret.RandomHex(6))
-	require.NotEqual(t, secret.RandomHex(16), secret.RandomHex(16))
+	first := secret.RandomHex(16)
+	require.NotEqual(t, first, secret.RandomHex(16))
 	require.Empty(t, secret.RandomHex(0))
 }

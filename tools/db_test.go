@@ -61,7 +61,7 @@ func login(t testing.TB, c credentials) (*pgx.Conn, error) {
 	return conn, err
 }
 
-// may reports whether a connection may do something, which is then undone.
+// mayDo reports whether a connection may do something, which is then undone.
 func mayDo(t testing.TB, conn *pgx.Conn, sql string) bool {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
@@ -88,7 +88,7 @@ func TestDatabaseCredentials(t *testing.T) {
 	require.NoError(t, err)
 	writer, err := login(t, rw)
 	require.NoError(t, err)
-	for sql, may := range map[string][2]bool{ // of the reader, of the writer
+	for sql, granted := range map[string][2]bool{ // of the reader, of the writer
 		"SELECT * FROM " + devstack.DemoTable:                                   {true, true},
 		"INSERT INTO " + devstack.DemoTable + "(item, quantity) VALUES ('x',1)": {false, true},
 		"UPDATE " + devstack.DemoTable + " SET quantity = 0":                    {false, true},
@@ -97,7 +97,8 @@ func TestDatabaseCredentials(t *testing.T) {
 		"CREATE TABLE mine (id int)":                                            {false, false},
 		"CREATE ROLE mine":                                                      {false, false},
 	} {
-		require.Equal(t, may, [2]bool{mayDo(t, reader, sql), mayDo(t, writer, sql)}, sql)
+		require.Equal(t, granted[0], mayDo(t, reader, sql), "the reader: %s", sql)
+		require.Equal(t, granted[1], mayDo(t, writer, sql), "the writer: %s", sql)
 	}
 
 	var renewed credentials

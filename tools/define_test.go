@@ -57,6 +57,21 @@ func TestDefineRefuses(t *testing.T) {
 		"template ../x": func() {
 			tools.Define(change(func(t *tools.Tool) { t.Needs = []tools.Need{{Path: "../x", Capabilities: []string{"read"}}} }), handler[none, none])
 		},
+		"has a granted name that is not the last in its path: key": func() {
+			tools.Define(change(func(t *tools.Tool) {
+				t.Needs = []tools.Need{{Path: "{transit}/keys/{key}/config", Capabilities: []string{"update"}}}
+			}), handler[named, none])
+		},
+		"is about a lease that its input does not name": func() {
+			tools.Define(change(func(t *tools.Tool) {
+				t.Needs = []tools.Need{{Path: "sys/leases/revoke", Capabilities: []string{"update"}, Lease: tools.GivesLeaseUp}}
+			}), handler[named, none])
+		},
+		"gives a lease that is no Lease": func() {
+			tools.Define(good, handler[none, struct {
+				ID string `json:"lease_id" doc:"Vault's own."`
+			}])
+		},
 		"wants a doc tag on key": func() {
 			tools.Define(good, handler[struct {
 				Key string `json:"key"`

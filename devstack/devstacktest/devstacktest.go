@@ -1,14 +1,18 @@
-// Package devstacktest gives tests a real Vault.
+// Package devstacktest gives tests real servers.
 //
 //	func TestMain(m *testing.M) { os.Exit(devstacktest.Main(m)) }
 //
 //	v := devstacktest.Shared(t)                                          // one for the whole test binary
 //	v := devstacktest.Fresh(t, devstacktest.Options{})                   // one for this test
 //	v := devstacktest.Fresh(t, devstacktest.Options{File: true})         // one that can be killed and restarted
+//	v := devstacktest.Engines(t)                                         // one with all engines mounted and seeded
+//	p := devstacktest.Postgres(t)                                        // the PostgreSQL of its database engine
+//	k := devstacktest.KMS(t)                                             // a local-kms with demo keys
 //	seen := devstacktest.Recorder(t, v.Addr)                             // sees each request that reaches it
 //
-// Where no Vault is installed, one is built: a test is never skipped for want
-// of it. The build takes longer than `go test` lets a test run, so build first
+// Where no Vault is installed, one is built, and so are its plugin for PostgreSQL
+// and local-kms: a test is never skipped for want of them. PostgreSQL itself is
+// installed by whoever runs the tests: see Cannot. The build takes longer than `go test` lets a test run, so build first
 // where there may be none.
 package devstacktest
 

@@ -129,7 +129,8 @@ func TestTransitKeys(t *testing.T) {
 			} `json:"data"`
 		}
 		require.NoError(t, v.Request(t.Context(), http.MethodGet, devstack.TransitMount+"/keys/"+name, nil, &key), name)
-		require.Equal(t, want[name], [3]any{key.Data.Type, key.Data.Derived, key.Data.Convergent}, name)
+		got := [3]any{key.Data.Type, key.Data.Derived, key.Data.Convergent}
+		require.Equal(t, want[name], got, name)
 	}
 }
 
