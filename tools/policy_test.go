@@ -1,6 +1,7 @@
 package tools_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -84,11 +85,11 @@ func TestPolicyIAMGolden(t *testing.T) {
 		p.Grants = auth.Grants{"kms": grants}
 		got, err := tools.PolicyIAM(tools.NewCatalog(), p)
 		require.NoError(t, err)
-		require.JSONEq(t, got, got)
+		require.True(t, json.Valid([]byte(got)))
 		path := filepath.Join("..", "testdata", "golden", "iam", name+".json")
 		if *update {
 			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-			require.NoError(t, os.WriteFile(path, []byte(got), 0o644)) //nolint:gosec // for all to read
+			require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 		}
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
