@@ -55,6 +55,7 @@ type BindOptions struct {
 	Subject string // who it is, see SubjectKey
 	// SubjectContext binds ciphertexts to Subject, as Config's does for all.
 	SubjectContext bool
+	Retryable      bool // may be repeated after a passing fault
 }
 
 // Bound does one operation. It belongs to one call and is not for concurrent
@@ -112,7 +113,11 @@ func do[In, Out any](ctx context.Context, b *Bound, call func(context.Context, *
 		return nil, err
 	}
 	defer done()
-	out, err := call(ctx, in)
+	out, err := call(ctx, in, func(o *kms.Options) {
+		if !b.opt.Retryable {
+			o.Retryer = aws.NopRetryer{}
+		}
+	})
 	b.saw(requestID(out, err))
 	if err != nil {
 		return nil, classify(ctx, err)

@@ -161,7 +161,7 @@ func newKey(t testing.TB, spec, usage string) string {
 
 // bind is one operation, bound as the runner does it.
 func bind(c *kmsx.Client, action kmsx.Action, key kmsx.Key) *kmsx.Bound {
-	return c.Bind(kmsx.Operation{Action: action, Key: key}, kmsx.BindOptions{Owner: owner, Subject: "dev-bot"})
+	return c.Bind(kmsx.Operation{Action: action, Key: key}, kmsx.BindOptions{Owner: owner, Subject: "dev-bot", Retryable: true})
 }
 
 // fake answers what no emulator can be made to answer on demand: it describes

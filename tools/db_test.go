@@ -123,7 +123,9 @@ func TestDatabaseCredentials(t *testing.T) {
 	require.Error(t, err)
 
 	records := replica.records()
-	require.Equal(t, []string{"update sys/leases/revoke", "lease of database/creds/readonly"}, records[0].Needs)
+	require.Equal(t, []string{"update sys/leases/revoke", "lease of database/creds/readonly"}, records[0].Needs[:2])
+	require.Regexp(t, `^lease hmac-sha256:[0-9a-f]{64}$`, records[0].Needs[2])
+	require.Len(t, records[0].Needs, 3)
 	require.NotEmpty(t, r.records()[1].VaultRequestID)
 	wrote := r.everywhere() + replica.everywhere()
 	for _, hidden := range []string{ro.Password, rw.Password, ro.LeaseID, renewed.LeaseID, ro.Username} {

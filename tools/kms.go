@@ -136,7 +136,7 @@ func kmsTools() []*Tool {
 		Define(Tool{
 			Name: "kms.generate_data_key", Title: "Make a data key",
 			Doc:   "Make a key for encrypting much data elsewhere: it comes in the clear and encrypted with a symmetric AWS KMS key. With without_plaintext it comes encrypted only; with wrap_ttl the clear key stays out of the answer, which then holds a single-use token for whoever needs it. One of the two is right unless the key is used in this conversation.",
-			Scope: auth.Write, Effect: Uses, Idempotent: true, Retryable: true,
+			Scope: auth.Write, Effect: Uses,
 			Needs: []Need{kmsNeed(kmsx.ActionDataKey), kmsNeed(kmsx.ActionDataKeyNoPlain)},
 			Route: "POST /kms/data-key",
 		}, kmsGenerateDataKey),

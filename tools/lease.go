@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -72,6 +73,7 @@ func (e *Env) seal(l vaultx.Lease, owned ownedLease) (Lease, error) {
 		return Lease{}, unsealed(errors.New("tools: a lease without an id or a role"))
 	}
 	life := max(leaseLife, time.Duration(min(l.Duration, math.MaxInt32))*time.Second)
+	e.issued(owned.ID)
 	handle, err := e.runner.sealer.Seal(auth.LeaseHandle, e.Principal, e.runner.opt.Now().Add(life), content)
 	if err != nil {
 		return Lease{}, unsealed(err)
@@ -100,7 +102,7 @@ func (r *run) openLease(use LeaseUse, in reflect.Value) error {
 	if err := json.Unmarshal(content, &r.owned); err != nil { // sealed by another version of this program
 		return fault.Wrap(fault.Internal, fault.MsgInternal, err)
 	}
-	r.ops = append(r.ops, "lease of "+vaultx.LeasePath(r.owned.ID))
+	r.ops = append(r.ops, "lease of "+vaultx.LeasePath(r.owned.ID), r.leaseMark(r.owned.ID))
 	if use != RenewsLease {
 		return nil // who may no longer have it may give it back
 	}
@@ -111,4 +113,37 @@ func (r *run) openLease(use LeaseUse, in reflect.Value) error {
 		return fault.Field(arg.pointer, "is of a lease that cannot be renewed; get a new one instead")
 	}
 	return nil
+}
+
+// leaseMark is a lease in the trail: the same in the records of the calls that
+// issued, renewed and revoked it.
+func (r *run) leaseMark(id string) string { return "lease " + r.trail.HMAC([]byte(id)) }
+
+// issuedLease is told of a lease that Vault gave for this call.
+func (r *run) issuedLease(id string) {
+	if r.owned.ID != id { // else it was there before
+		r.minted = id
+		r.ops = append(r.ops, r.leaseMark(id))
+	}
+}
+
+// giveBackPatience is how long the end of a lease that nobody got may take.
+const giveBackPatience = 5 * time.Second
+
+// giveBack revokes a lease of which the caller never gets to know, so that what
+// it stands for does not live on without an owner. If that fails, Vault takes it
+// back at its end; the trail says so.
+func (r *run) giveBack(ctx context.Context) {
+	if r.minted == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackPatience)
+	defer cancel()
+	revoke := r.vault.Bind(vaultx.RevokeOperation, vaultx.BindOptions{Owner: r.call.Principal.ID()})
+	word := "revoked, since it was not delivered"
+	if err := vaultx.LeaseRevoke(ctx, revoke, r.minted); err != nil {
+		word = "not delivered, and not revoked"
+	}
+	r.ops = append(r.ops, r.leaseMark(r.minted)+" "+word)
+	r.gaveBack = revoke
 }

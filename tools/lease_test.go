@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
@@ -183,7 +185,7 @@ func TestLeaseOwnership(t *testing.T) {
 
 	records := replica.records()
 	require.Equal(t, []string{"attempt", "outcome ok"}, kinds(records))
-	require.Equal(t, []string{"update sys/leases/revoke", "lease of ssh/creds/dev"}, records[1].Needs)
+	require.Equal(t, []string{"update sys/leases/revoke", "lease of ssh/creds/dev", "lease " + hash(t, id)}, records[1].Needs)
 	wrote := first.everywhere() + replica.everywhere()
 	for _, hidden := range []string{out.OTP, out.LeaseID, id} {
 		require.NotContains(t, wrote, hidden)
@@ -302,4 +304,62 @@ func vaultLeases(t *testing.T, v *devstack.Vault, path string) []string {
 		list.Data.Keys[i] = path + "/" + key
 	}
 	return list.Data.Keys
+}
+
+// A lease whose holder never gets to know of it is given back: nobody else could.
+func TestUndeliveredLeaseIsGivenBack(t *testing.T) {
+	const id = "database/creds/dev/x"
+	issued := `{"lease_id":"` + id + `","renewable":true,"lease_duration":60,"data":{"username":"u","password":"p"}}`
+	for about, c := range map[string]struct {
+		issued, args string
+		revoked      int // Vault's answer to the revocation
+		word         string
+	}{
+		"cannot be wrapped":          {issued, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusNoContent, "revoked, since it was not delivered"},
+		"nor revoked":                {issued, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusForbidden, "not delivered, and not revoked"},
+		"another kind of credential": {strings.Replace(issued, "password", "rsa_private_key", 1), `{"role":"dev"}`, http.StatusNoContent, "revoked, since it was not delivered"},
+	} {
+		var given []string
+		vault := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/v1/" + strings.TrimSuffix(id, "/x"):
+				_, _ = io.WriteString(w, c.issued)
+			case "/v1/sys/leases/revoke":
+				body, _ := io.ReadAll(r.Body)
+				given = append(given, string(body))
+				w.WriteHeader(c.revoked)
+			default:
+				w.WriteHeader(http.StatusForbidden)
+			}
+		})
+		r := newRig(t, rigOptions{addr: vault.URL})
+		_, f := r.run(principal("dev"), "db.issue_creds", c.args)
+		require.NotNil(t, f, about)
+		require.Equal(t, "unknown", f.Details["outcome"], about)
+		require.Equal(t, []string{`{"lease_id":"` + id + `","sync":true}`}, given, about)
+		records := r.records()
+		needs := records[len(records)-1].Needs
+		require.Equal(t, "lease "+hash(t, id)+" "+c.word, needs[len(needs)-1], about)
+	}
+}
+
+// The records of the calls that issue, renew and revoke a lease can be joined by
+// a mark of it, which is not its id.
+func TestLeaseInTheTrail(t *testing.T) {
+	const id = "database/creds/dev/x"
+	vault := newFakeVault(t, answerJSON(`{"lease_id":"`+id+`","renewable":true,"lease_duration":60,"data":{"username":"u","password":"p"}}`))
+	r := newRig(t, rigOptions{addr: vault.URL})
+	p := principal("dev")
+	var made struct {
+		LeaseID string `json:"lease_id"`
+	}
+	require.NoError(t, json.Unmarshal(r.must(t, p, "db.issue_creds", `{"role":"dev"}`).JSON, &made))
+	r.must(t, p, "db.renew", leaseArgs(made.LeaseID))
+	r.must(t, p, "db.revoke", leaseArgs(made.LeaseID))
+	for _, rec := range r.records() {
+		if rec.Kind == audit.Outcome {
+			require.Contains(t, rec.Needs, "lease "+hash(t, id), rec.Tool)
+		}
+	}
+	require.NotContains(t, r.everywhere(), id+`"`)
 }

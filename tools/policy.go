@@ -38,8 +38,11 @@ func Permissions(ts []*Tool, mounts vaultx.Mounts, p *auth.Principal) []Permissi
 
 // policyPaths are the paths of a need in a policy: one, or one for each grant.
 func policyPaths(need Need, engine string, mounts vaultx.Mounts, p *auth.Principal) []string {
-	if need.Path == "" {
+	switch {
+	case need.Path == "":
 		return nil // it is not Vault's
+	case need.Lease != "" && len(grantedNames(p.Grants["database"])) == 0 && len(grantedNames(p.Grants["ssh"])) == 0:
+		return nil // it can have no lease
 	}
 	names := []string{"*"}
 	if slices.ContainsFunc(need.filled, func(h vaultx.Hole) bool { return !h.Multi }) {

@@ -42,11 +42,9 @@ func PolicyIAM(c *Catalog, p *auth.Principal) (string, error) {
 		switch stem, open := strings.CutSuffix(grant, "*"); {
 		case strings.HasPrefix(grant, "alias/") && (open && kmsx.CheckKeyID(stem+"x") == nil || kmsx.CheckKeyID(grant) == nil):
 			aliases = added(aliases, grant)
-		case grant == "*":
-			keys = added(keys, grant)
-		case open || kmsx.CheckKeyID(grant) != nil || strings.Contains(grant, ":alias/"):
-			// It grants nothing, or IAM has no words for it: an id that begins so.
-		case strings.HasPrefix(grant, "arn:"):
+		case strings.HasPrefix(grant, "alias/"), strings.Contains(grant, ":alias/"), grant != "*" && !isKeyStem(stem, open):
+			// It grants nothing: no key has such a name.
+		case grant == "*", strings.HasPrefix(grant, "arn:"):
 			keys = added(keys, grant)
 		default:
 			keys = added(keys, "arn:*:kms:*:*:key/"+grant)
@@ -66,4 +64,21 @@ func PolicyIAM(c *Catalog, p *auth.Principal) (string, error) {
 	}
 	text, err := jsonv2.Marshal(policy, jsontext.WithIndent("  "), sorted)
 	return string(text) + "\n", err
+}
+
+// isKeyStem reports whether a text is an id or ARN of a key or, where it is open,
+// may be the beginning of one; ids have no other characters than these.
+func isKeyStem(text string, open bool) bool {
+	if !open {
+		return kmsx.CheckKeyID(text) == nil
+	}
+	id := text
+	if rest, isARN := strings.CutPrefix(text, "arn:"); isARN {
+		at := strings.Index(rest, ":key/")
+		if at < 0 || strings.Trim(rest[:at], "abcdefghijklmnopqrstuvwxyz0123456789-:") != "" || !strings.Contains(rest[:at], ":kms:") {
+			return false // one that leaves region or account open would stand for more in IAM than here
+		}
+		id = rest[at+len(":key/"):]
+	}
+	return strings.Trim(strings.TrimPrefix(id, "mrk-"), "0123456789abcdef-") == ""
 }

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -66,7 +67,7 @@ func (r *run) finish(err error) error {
 	rec.Outcome = "ok"
 	rec.DurationUS = r.opt.Now().Sub(r.start).Microseconds()
 	var ids []string
-	for _, bound := range []*vaultx.Bound{r.vaults, r.wraps} {
+	for _, bound := range []*vaultx.Bound{r.vaults, r.wraps, r.gaveBack} {
 		if bound != nil {
 			ids = append(ids, bound.RequestIDs()...)
 		}
@@ -89,6 +90,9 @@ func (r *run) finish(err error) error {
 			return f
 		}
 		return nil
+	}
+	if err == nil {
+		r.giveBack(context.Background()) // nobody gets the result
 	}
 	told := fault.From(refused)
 	if r.tried {

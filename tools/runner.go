@@ -129,7 +129,8 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //  8. a client of Vault or AWS KMS that can do this operation and no other,
 //     within the call's deadline, which counts from stage 6 on
 //  9. the handler
-//  10. secrets are wrapped if the caller asked for that
+//  10. secrets are wrapped if the caller asked for that; a lease that cannot be
+//     delivered is given back
 //  11. the outcome record (see 1), then the result
 //
 // A non-nil error is always a *fault.Error.
@@ -164,18 +165,20 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 // run is the state of one call.
 type run struct {
 	*Runner
-	call   Call
-	start  time.Time
-	tool   *Tool
-	values []jsontext.Value // the arguments as they came, once they were divided
-	ops    []string         // what Vault or AWS KMS is asked to do
-	flood  bool             // refused before the caller's limit, or by it: there may be any number of such
-	owned  ownedLease       // the lease that it is about, if the need is about one
-	tried  bool             // whether the attempt was recorded
-	vaults *vaultx.Bound    // nil until there is one
-	keys   *kmsx.Bound      // likewise
-	wraps  *vaultx.Bound
-	result json.RawMessage
+	call     Call
+	start    time.Time
+	tool     *Tool
+	values   []jsontext.Value // the arguments as they came, once they were divided
+	ops      []string         // what Vault or AWS KMS is asked to do
+	flood    bool             // refused before the caller's limit, or by it: there may be any number of such
+	owned    ownedLease       // the lease that it is about, if the need is about one
+	minted   string           // Vault's id of a lease that was issued for it
+	tried    bool             // whether the attempt was recorded
+	vaults   *vaultx.Bound    // nil until there is one
+	keys     *kmsx.Bound      // likewise
+	wraps    *vaultx.Bound
+	gaveBack *vaultx.Bound
+	result   json.RawMessage
 }
 
 func (r *run) stages(ctx context.Context) (res Result, err error) {
@@ -225,6 +228,11 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline) // 8
 	defer cancel()
 	env := r.bind(op)
+	defer func() {
+		if err != nil {
+			r.giveBack(ctx)
+		}
+	}()
 	out, err := tool.handle(ctx, env, in) // 9
 	if err != nil {
 		return res, err
@@ -245,13 +253,13 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 // bind makes what a handler can reach: what was resolved, and nothing else.
 func (r *run) bind(op operation) *Env {
 	p := r.call.Principal
-	env := &Env{Principal: p, runner: r.Runner, engine: r.tool.Engine, owned: r.owned}
+	env := &Env{Principal: p, runner: r.Runner, engine: r.tool.Engine, owned: r.owned, issued: r.issuedLease}
 	if op.vault != nil {
 		r.vaults = r.vault.Bind(*op.vault, vaultx.BindOptions{Owner: p.ID(), Retryable: r.tool.Retryable})
 		env.Vault = r.vaults
 	}
 	if op.kms != nil {
-		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug})
+		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug, Retryable: r.tool.Retryable})
 		env.KMS = r.keys
 	}
 	return env

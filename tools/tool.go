@@ -85,7 +85,8 @@ type Env struct {
 
 	runner *Runner
 	engine string
-	owned  ownedLease // of the handle that the call named, if its need is about a lease
+	owned  ownedLease      // of the handle that the call named, if its need is about a lease
+	issued func(id string) // is told of a lease that Vault gave
 }
 
 // chooser is implemented by inputs of tools with several needs.

@@ -17,25 +17,29 @@ type DBCredentials struct {
 }
 
 // DBIssue has Vault make a user with a role's rights. A role that does not exist
-// is NotFound.
+// is NotFound. With an error there is a lease if Vault gave one all the same, to
+// be given back.
 func DBIssue(ctx context.Context, b *Bound) (DBCredentials, error) {
 	resp, err := b.Do(ctx, Request{})
 	if err != nil {
 		return DBCredentials{}, dbFault(err)
+	}
+	lease, err := b.leaseOf(resp)
+	if err != nil {
+		return DBCredentials{}, err
 	}
 	var body struct {
 		Username string      `json:"username"`
 		Password secret.Text `json:"password"`
 	}
 	if err := decodeData(resp, &body); err != nil {
-		return DBCredentials{}, b.unlessRetryable(fault.From(err))
+		return DBCredentials{Lease: lease}, b.unlessRetryable(fault.From(err))
 	}
 	if body.Password.IsZero() {
-		return DBCredentials{}, b.unlessRetryable(fault.New(fault.Unavailable,
+		return DBCredentials{Lease: lease}, b.unlessRetryable(fault.New(fault.Unavailable,
 			"this role gives another kind of credential than a password; an operator must change the role"))
 	}
-	lease, err := b.leaseOf(resp)
-	return DBCredentials{body.Username, body.Password, lease}, err
+	return DBCredentials{body.Username, body.Password, lease}, nil
 }
 
 // dbFault tells what this operation's statuses mean: the role's name was checked

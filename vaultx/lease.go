@@ -3,6 +3,7 @@ package vaultx
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 
 	"vault-mcp/fault"
@@ -52,6 +53,9 @@ func LeaseRenew(ctx context.Context, b *Bound, id string, increment int) (Lease,
 
 // errNotRenewable is the cause of a refusal to renew a lease that still is.
 var errNotRenewable = errors.New("the lease is not renewable")
+
+// RevokeOperation is what LeaseRevoke needs of Vault.
+var RevokeOperation = fixed(http.MethodPost, "sys/leases/revoke")
 
 // LeaseRevoke ends a lease. Vault answers when what it stood for is gone; for one
 // that is over already it succeeds.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -96,11 +97,11 @@ func TransitDecrypt(ctx context.Context, b *Bound, ciphertext string, aside Tran
 		return secret.Text{}, err
 	}
 	if answer.Plaintext == nil {
-		return secret.Text{}, unreadable(nil)
+		return secret.Text{}, unreadable(errors.New("no plaintext"))
 	}
 	plaintext, err := base64.StdEncoding.DecodeString(answer.Plaintext.Reveal())
 	if err != nil {
-		return secret.Text{}, unreadable(err)
+		return secret.Text{}, unreadable(errors.New("the plaintext is not base64"))
 	}
 	return secret.NewText(string(plaintext)), nil
 }
@@ -152,7 +153,7 @@ func TransitVerify(ctx context.Context, b *Bound, input secret.Text, signature s
 	case err != nil:
 		return false, err
 	case answer.Valid == nil:
-		return false, unreadable(nil)
+		return false, unreadable(errors.New("no word on the signature"))
 	}
 	return *answer.Valid, nil
 }
@@ -176,7 +177,7 @@ func TransitRandom(ctx context.Context, b *Bound, n int, format string) (secret.
 		return secret.Text{}, err
 	}
 	if made, err := decode(answer.Random.Reveal()); err != nil || len(made) != n {
-		return secret.Text{}, unreadable(err)
+		return secret.Text{}, unreadable(errors.New("not as many random bytes as were asked for"))
 	}
 	return answer.Random, nil
 }
@@ -191,7 +192,7 @@ func transitMade(ctx context.Context, b *Bound, member string, body any) (Transi
 	text, _ := answer[member].(string)
 	version, _, ok := splitTransit(text)
 	if !ok || version < 1 {
-		return TransitMade{}, unreadable(nil)
+		return TransitMade{}, unreadable(errors.New("not a text of the transit engine"))
 	}
 	return TransitMade{text, version}, nil
 }
