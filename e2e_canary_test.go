@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/tools"
 )
@@ -24,12 +24,12 @@ func TestCanary(t *testing.T) {
 	sshRoles(t, v)
 	seedTransit(t, v)
 	logs := t.TempDir()
-	env := settings(t, v, "LOG_DIR="+logs)
+	env := settings(t, v, append(kmsOn(t, devstacktest.KMS(t)), "LOG_DIR="+logs)...)
 	p := startHTTP(t, env)
 	stdio := openRawStdio(t, env, devKey)
 	surfaces := rawHTTP(t, p.url, devKey)
 	surfaces["stdio"] = stdio.call
-	var issued []string // by Vault: what it made, no mark can stand in
+	var issued []string // by Vault and KMS: what they made, no mark can stand in
 
 	for surface, call := range surfaces {
 		refusals, successes := 0, 0
@@ -53,8 +53,9 @@ func TestCanary(t *testing.T) {
 		require.Contains(t, call(t, toolCall(`"kv.read"`, `{"path":"app/db"}`)), canary)
 		issued = append(issued, issuedByTransit(t, call)...)
 		issued = append(issued, issuedBySSH(t, call)...)
+		issued = append(issued, issuedByKMS(t, call)...)
 		require.Greater(t, refusals, 60, "too few calls failed for this test to mean anything")
-		require.Greater(t, successes, 4, "too few calls succeeded")
+		require.Greater(t, successes, 8, "too few calls succeeded")
 
 		for _, frame := range markedFrames() {
 			requireNoMark(t, call(t, frame), surface+" "+short(frame))
@@ -78,70 +79,6 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// issuedBySSH are secrets that Vault makes when it is asked: a password, and the
-// token that another is wrapped in. They stand in the answers alone. The key
-// that is signed has the mark in its comment, which goes nowhere.
-func issuedBySSH(t *testing.T, call rawCall) []string {
-	t.Helper()
-	text := func(args obj, tool, path string) string {
-		raw, err := json.Marshal(args)
-		require.NoError(t, err)
-		got := judge(t, call(t, toolCall(quote(tool), string(raw))))
-		require.Equal(t, "ok", got.code)
-		var result obj
-		require.NoError(t, json.Unmarshal(got.content, &result))
-		value, _ := dig(result, path).(string)
-		require.NotEmpty(t, value, path)
-		return value
-	}
-	requireNoMark(t, text(obj{"role": "dev", "public_key": sshKey + " " + canary}, "ssh.sign", "certificate"), "a certificate")
-	return []string{
-		text(obj{"role": "dev--otp", "ip": "192.0.2.7"}, "ssh.otp", "otp"),
-		text(obj{"role": "dev--otp", "ip": "192.0.2.7", "wrap_ttl": "60s"}, "ssh.otp", "wrap.token"),
-	}
-}
-
-// issuedByTransit sends the mark through keys, where it comes back in nothing
-// but what was decrypted, and returns random bytes and a wrapping token, which
-// stand in the answers alone.
-func issuedByTransit(t *testing.T, call rawCall) (issued []string) {
-	t.Helper()
-	ok := func(tool string, args obj) (obj, string) {
-		text, err := json.Marshal(args)
-		require.NoError(t, err)
-		answer := call(t, toolCall(quote(tool), string(text)))
-		got := judge(t, answer)
-		require.Equal(t, "ok", got.code, answer)
-		var result obj
-		require.NoError(t, json.Unmarshal(got.content, &result))
-		return result, answer
-	}
-	mark := base64.StdEncoding.EncodeToString([]byte(canary))
-	aside := func(more ...any) obj {
-		o := obj{"key": "dev--tenants", "context": mark, "associated_data": mark}
-		for i := 0; i < len(more); i += 2 {
-			o[more[i].(string)] = more[i+1]
-		}
-		return o
-	}
-	sealed, answer := ok("transit.encrypt", aside("plaintext", canary, "encoding", "utf8"))
-	requireNoMark(t, answer, "the answer to transit.encrypt")
-	_, answer = ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"]))
-	require.Contains(t, answer, mark, "the one place where it may stand")
-	wrapped, answer := ok("transit.decrypt", aside("ciphertext", sealed["ciphertext"], "wrap_ttl", "60s"))
-	requireNoMark(t, answer, "a wrapped answer")
-	signed, answer := ok("transit.sign", obj{"key": "dev--sign", "input": mark})
-	requireNoMark(t, answer, "the answer to transit.sign")
-	_, answer = ok("transit.verify", obj{"key": "dev--sign", "input": mark, "signature": signed["signature"]})
-	requireNoMark(t, answer, "the answer to transit.verify")
-	random, _ := ok("transit.random", obj{})
-	for _, secret := range []any{random["random"], dig(wrapped, "wrap.token")} {
-		require.NotEmpty(t, secret)
-		issued = append(issued, secret.(string))
-	}
-	return issued
-}
-
 // markedArguments are arguments for a tool, each set with the mark in one place
 // where it does not belong: as each argument's value in each JSON type, as an
 // unknown argument's name and value, inside lists and objects.
@@ -157,6 +94,8 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 	base := obj{}
 	for name, p := range schema.Properties {
 		switch {
+		case strings.HasPrefix(tool.Name, "kms.") && markedKMS[name] != nil:
+			base[name] = markedKMS[name]
 		case name == "encoding":
 			base[name] = "utf8"
 		case len(p.Enum) > 0:
@@ -182,8 +121,12 @@ func markedArguments(t *testing.T, tool *tools.Tool) []obj {
 			base[name] = []int{1}
 		}
 	}
+	if base["signing_algorithm"] != nil {
+		base["key_id"] = devstack.AliasRSA
+	}
 	delete(base, "wrap_ttl")
-	delete(base, "cas") // would make every write after the first a conflict
+	delete(base, "number_of_bytes") // forbidden beside key_spec
+	delete(base, "cas")             // would make every write after the first a conflict
 	with := func(name string, value any) obj {
 		o := maps.Clone(base)
 		o[name] = value
@@ -315,13 +258,17 @@ func markedRequests(t *testing.T, url string) {
 func TestCanarySettings(t *testing.T) {
 	v := devstacktest.Shared(t)
 	logs := t.TempDir()
-	env := settings(t, v, "VAULT_TOKEN="+canary, "LOG_DIR="+logs, `API_KEYS_JSON={"key-`+canary+`":"dev"}`)
+	env := settings(t, v, append(kmsOn(t, devstacktest.KMS(t)), "VAULT_TOKEN="+canary, "LOG_DIR="+logs, `API_KEYS_JSON={"key-`+canary+`":"dev"}`,
+		"AWS_ACCESS_KEY_ID="+canary, "AWS_SECRET_ACCESS_KEY="+canary, "AWS_SESSION_TOKEN="+canary)...)
 	stdio := openRawStdio(t, env, "key-"+canary)
 	for _, tool := range tools.NewCatalog().Tools() {
 		requireNoMark(t, stdio.call(t, toolCall(quote(tool.Name), `{"path":"a"}`)), tool.Name)
 	}
 	require.Equal(t, "ok", judge(t, stdio.call(t, toolCall(`"whoami"`, `{}`))).code)
 	require.NotEqual(t, "ok", judge(t, stdio.call(t, toolCall(`"kv.read"`, `{"path":"a"}`))).code, "Vault takes the token")
+	sealed := stdio.call(t, toolCall(`"kms.encrypt"`, `{"plaintext":"YQ=="}`))
+	require.Equal(t, "ok", judge(t, sealed).code, "the credentials were not used")
+	requireNoMark(t, sealed, "the answer to kms.encrypt")
 	stdio.stop()
 	requireNoMark(t, stdio.said.String(), "stderr")
 	require.NotZero(t, requireNoMarkBelow(t, logs))
@@ -334,6 +281,7 @@ func TestCanarySettings(t *testing.T) {
 	for _, mistake := range []string{
 		"VAULT_MCP_API_KEY=" + canary, "VAULT_TOKEN=" + canary + "\n", "API_KEYS_JSON=" + canary, `API_KEYS_JSON={"` + canary + `":5}`,
 		`API_KEYS_JSON={"c":"` + canary + `"}`, `API_KEYS_JSON={"` + canary + `":"a","` + canary + `":"b"}`, "AUDIT_HMAC_KEY=" + canary, "SEAL_KEY=" + canary,
+		"AWS_SECRET_ACCESS_KEY=" + canary + "\n", "AWS_SESSION_TOKEN=" + canary + "\n", "AWS_KMS_ENDPOINT=https://u:" + canary + "@kms.example",
 	} {
 		name, _, _ := strings.Cut(mistake, "=")
 		ok, out, said := run(t, settings(t, v, mistake), "", "stdio")

@@ -45,6 +45,8 @@ var updateScripts = flag.Bool("update", false, "write the scripts' transcripts a
 //	rotate FILE                  write a trail that has rotated some times
 //	chat, web                    play a transcript; see script_play_test.go
 //
+// and the condition [local-kms], that there is one for LOCAL_KMS_BIN.
+//
 // With -update, transcripts and other files with which cmp finds a difference are
 // written anew.
 func TestScript(t *testing.T) {
@@ -53,6 +55,10 @@ func TestScript(t *testing.T) {
 	require.NoError(t, err)
 	token, err := v.CreateToken(t.Context(), scriptPolicy(), devstack.TokenOptions{})
 	require.NoError(t, err)
+	kms, err := devstack.FindLocalKMS(t.Context(), nil)
+	if !errors.Is(err, devstack.ErrNoLocalKMS) {
+		require.NoError(t, err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
@@ -64,7 +70,7 @@ func TestScript(t *testing.T) {
 				"PATH":       filepath.Dir(binary) + string(filepath.ListSeparator) + os.Getenv("PATH"),
 				"HOME":       filepath.Join(env.WorkDir, "home"),
 				"STATE_DIR":  filepath.Join(env.WorkDir, "state"),
-				"VAULT_ADDR": v.Addr, "VAULT_TOKEN": token.Reveal(), "VAULT_BIN": bin,
+				"VAULT_ADDR": v.Addr, "VAULT_TOKEN": token.Reveal(), "VAULT_BIN": bin, "LOCAL_KMS_BIN": kms,
 				"API_KEYS_JSON":       apiKeys,
 				"DEFAULT_PREFIX":      path.Join("scripts", filepath.Base(filepath.Dir(env.WorkDir)), filepath.Base(env.WorkDir)), // of this run
 				"RATE_LIMIT_REQUESTS": "10000",
@@ -72,6 +78,12 @@ func TestScript(t *testing.T) {
 				env.Setenv(name, value)
 			}
 			return os.Mkdir(env.Getenv("HOME"), 0o700)
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "local-kms" {
+				return false, fmt.Errorf("no such condition: %s", name)
+			}
+			return kms != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "serve": scriptServe, "finish": scriptFinish, "take": scriptTake,
@@ -120,7 +132,7 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 
 // environ is the script's environment, as far as the product looks at it.
 func environ(ts *testscript.TestScript) []string {
-	names := []string{"PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "VAULT_BIN", "APP_CONFIG_FILE", "API_KEYS_FILE"}
+	names := []string{"PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "VAULT_BIN", "LOCAL_KMS_BIN", "APP_CONFIG_FILE", "API_KEYS_FILE"}
 	for _, s := range config.Reference() {
 		names = append(names, s.Env, s.Env+"_FILE")
 	}

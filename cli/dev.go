@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,7 +37,7 @@ stays the same from run to run.
 Vault is looked for in VAULT_BIN, as vault or bao on PATH, and in bin/devstack; in a checkout it is
 built if there is none. So is local-kms, by LOCAL_KMS_BIN, and Vault's plugin for PostgreSQL.
 PostgreSQL itself is the one on PATH or of Debian's packages. What is not there but Vault is left out,
-and said. Settings that say where Vault is are not used.`,
+and said. Settings that say where Vault or AWS KMS is, and by which credentials, are not used.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if prepare {
@@ -83,7 +84,10 @@ func (o *options) prepareDev(ctx context.Context) error {
 
 // dev runs everything until ctx ends, or Vault does.
 func (o *options) dev(ctx context.Context, vaultOnly bool) error {
-	elsewhere := []string{"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_TLS_SERVER_NAME"}
+	elsewhere := []string{
+		"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_TLS_SERVER_NAME",
+		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_KMS_ENDPOINT", "AWS_KMS_DEFAULT_KEY_ID",
+	}
 	o.env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.Contains(elsewhere, strings.TrimSuffix(name, "_FILE")) || name == "API_KEYS_JSON_FILE"
@@ -92,6 +96,7 @@ func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 		o.set[name] = ""
 	}
 	o.set["VAULT_ADDR"], o.set["KV_MOUNT"], o.set["AUTH_API_KEY_ENABLED"] = "http://127.0.0.1", "secret", "true"
+	o.set["AWS_KMS_ENABLED"], o.set["AWS_USE_FIPS_ENDPOINT"] = "false", "false" // until there is one
 	cfg, err := o.load()
 	if err != nil {
 		return err
@@ -147,6 +152,7 @@ type demo struct {
 	token         secret.Text // of the server
 	key           string
 	prefix, state string
+	settings      map[string]string // of every server that the demo principal uses
 }
 
 // prepareDemo gives the server a token that can do what the tools need and no
@@ -169,13 +175,32 @@ func (o *options) prepareDemo(ctx context.Context, cfg *config.Config, stack *de
 	if err != nil {
 		return nil, err
 	}
-	o.set["VAULT_ADDR"], o.set["VAULT_TOKEN"] = v.Addr, d.token.Reveal()
-	o.set["API_KEYS_JSON"], o.set["STATE_DIR"] = string(keys), d.state
-	o.set["GRANTS"] = `{"transit":["*"],"database":["*"],"ssh":["*"],"kms":["*"]}`
+	grants, err := json.Marshal(devGrants)
+	if err != nil {
+		return nil, err
+	}
+	d.settings = map[string]string{
+		"VAULT_ADDR": v.Addr, "VAULT_TOKEN": d.token.Reveal(), "STATE_DIR": d.state, "GRANTS": string(grants),
+	}
+	maps.Copy(d.settings, kmsSettings(stack.KMS))
+	maps.Copy(o.set, d.settings)
+	o.set["API_KEYS_JSON"] = string(keys)
 	if cfg.Source("LOG_FORMAT") == "default" {
 		o.set["LOG_FORMAT"] = "console"
 	}
 	return d, nil
+}
+
+// kmsSettings lead to the AWS KMS of the stack, which takes any credentials; none
+// if it has none.
+func kmsSettings(k *devstack.KMS) map[string]string {
+	if k == nil {
+		return nil
+	}
+	return map[string]string{
+		"AWS_KMS_ENABLED": "true", "AWS_KMS_ENDPOINT": k.Endpoint, "AWS_REGION": devstack.KMSRegion,
+		"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_KMS_DEFAULT_KEY_ID": devstack.AliasDemo,
+	}
 }
 
 // devGrants are every object of every engine.
@@ -203,9 +228,9 @@ func (d *demo) print(o *options, url string) {
 		bin = "vault-mcp"
 	}
 	httpClient := clientSnippet(map[string]any{"type": "http", "url": url + "/mcp", "headers": map[string]string{"X-API-Key": d.key}})
-	stdioClient := clientSnippet(map[string]any{"command": bin, "args": []string{"stdio"}, "env": map[string]string{
-		"VAULT_ADDR": d.vault.Addr, "VAULT_TOKEN": d.token.Reveal(), "SUBJECT": demoSubject, "STATE_DIR": d.state,
-	}})
+	environment := maps.Clone(d.settings)
+	environment["SUBJECT"] = demoSubject
+	stdioClient := clientSnippet(map[string]any{"command": bin, "args": []string{"stdio"}, "env": environment})
 	_, _ = fmt.Fprintf(o.out, `
 vault-mcp is ready at %[1]s/mcp
 

@@ -5,38 +5,26 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/fault"
 	"vault-mcp/kmsx"
 	"vault-mcp/secret"
 )
-
-// emulator is the local-kms that all tests of this binary share.
-var emulator struct {
-	sync.Mutex
-	url string
-	end func()
-}
 
 func TestMain(m *testing.M) {
 	// The SDK's chain reads them, and they differ from machine to machine.
@@ -45,75 +33,19 @@ func TestMain(m *testing.M) {
 			_ = os.Unsetenv(name)
 		}
 	}
-	code := m.Run()
-	if emulator.end != nil {
-		emulator.end()
-	}
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines were left behind:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(devstacktest.Main(m))
 }
 
 const (
-	region  = "eu-west-2"
-	account = "111122223333"
+	region  = devstack.KMSRegion
+	account = devstack.KMSAccount
 	owner   = "mcp/dev-bot"
 )
 
 // localKMS is the address of a real KMS emulator.
 func localKMS(t testing.TB) string {
 	t.Helper()
-	emulator.Lock()
-	defer emulator.Unlock()
-	if emulator.url == "" {
-		emulator.url, emulator.end = startLocalKMS(t)
-	}
-	return emulator.url
-}
-
-func startLocalKMS(t testing.TB) (url string, end func()) {
-	t.Helper()
-	bin := os.Getenv("LOCAL_KMS_BIN")
-	for _, name := range []string{"local-kms", filepath.Join("..", "bin", "devstack", "local-kms")} {
-		if bin == "" {
-			if found, err := exec.LookPath(name); err == nil {
-				bin = found
-			}
-		}
-	}
-	if bin == "" {
-		devstacktest.Cannot(t, "local-kms is needed: make devstack, or set LOCAL_KMS_BIN")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-	dir, err := os.MkdirTemp("", "local-kms-") //nolint:usetesting // it outlives the test that is first
-	require.NoError(t, err)
-	cmd := exec.Command(bin)
-	cmd.Env = []string{"PORT=" + strconv.Itoa(port), "KMS_DATA_PATH=" + dir, "KMS_SEED_PATH=" + filepath.Join(dir, "none"), "KMS_REGION=" + region, "KMS_ACCOUNT_ID=" + account}
-	require.NoError(t, cmd.Start())
-	end = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
-	}
-	addr := "127.0.0.1:" + strconv.Itoa(port)
-	for range 100 {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			_ = conn.Close()
-			return "http://" + addr, end
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	end()
-	require.Fail(t, "local-kms does not listen")
-	return "", nil
+	return devstacktest.KMS(t).Endpoint
 }
 
 // connect is a client of an endpoint.

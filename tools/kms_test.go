@@ -9,26 +9,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/auth"
+	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/fault"
 	"vault-mcp/tools"
@@ -95,60 +87,15 @@ func (f *fakeKMS) lookedUp() []string {
 	return slices.Clone(f.lookups)
 }
 
-// emulator is a real KMS emulator with keys for the principal dev.
-type emulator struct {
-	url   string
-	admin *kms.Client
-}
-
-func newEmulator(t *testing.T) *emulator {
+// newKMSKey makes a key with an alias in a real KMS emulator and returns its ARN.
+func newKMSKey(t *testing.T, k *devstack.KMS, alias, spec, usage string) string {
 	t.Helper()
-	bin := os.Getenv("LOCAL_KMS_BIN")
-	for _, name := range []string{"local-kms", filepath.Join("..", "bin", "devstack", "local-kms")} {
-		if found, err := exec.LookPath(name); bin == "" && err == nil {
-			bin = found
-		}
+	var made struct {
+		KeyMetadata struct{ Arn, KeyId string } //nolint:revive // AWS's own names
 	}
-	if bin == "" {
-		devstacktest.Cannot(t, "local-kms is needed: make devstack, or set LOCAL_KMS_BIN")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().(*net.TCPAddr)
-	require.NoError(t, l.Close())
-	cmd := exec.Command(bin)
-	dir := t.TempDir()
-	cmd.Env = []string{"PORT=" + strconv.Itoa(addr.Port), "KMS_DATA_PATH=" + dir, "KMS_SEED_PATH=" + filepath.Join(dir, "none")}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	require.Eventually(t, func() bool {
-		conn, err := net.DialTimeout("tcp", addr.String(), time.Second)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	e := &emulator{url: "http://" + addr.String()}
-	e.admin = kms.New(kms.Options{
-		Region: "eu-west-2", BaseEndpoint: aws.String(e.url), HTTPClient: &http.Client{Transport: transport},
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDTEST", "test-secret", ""),
-	})
-	return e
-}
-
-// key makes a key with an alias and returns its ARN.
-func (e *emulator) key(t *testing.T, alias, spec, usage string) string {
-	t.Helper()
-	out, err := e.admin.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpec(spec), KeyUsage: types.KeyUsageType(usage)})
-	require.NoError(t, err)
-	_, err = e.admin.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String(alias), TargetKeyId: out.KeyMetadata.KeyId})
-	require.NoError(t, err)
-	return *out.KeyMetadata.Arn
+	require.NoError(t, k.Request(t.Context(), "CreateKey", map[string]any{"KeySpec": spec, "KeyUsage": usage}, &made))
+	require.NoError(t, k.Request(t.Context(), "CreateAlias", map[string]any{"AliasName": alias, "TargetKeyId": made.KeyMetadata.KeyId}, nil))
+	return made.KeyMetadata.Arn
 }
 
 func in64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -156,13 +103,13 @@ func in64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s))
 // The tools on a real emulator: what one makes, the other takes, and every
 // result is valid by its tool's own schema.
 func TestKMSTools(t *testing.T) {
-	e := newEmulator(t)
+	k := devstacktest.KMS(t)
 	v := devstacktest.Shared(t)
-	r := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken, kms: e.url})
+	r := newRig(t, rigOptions{addr: v.Addr, token: v.RootToken, kms: k.Endpoint})
 	p := principal("dev")
-	arn := e.key(t, "alias/dev", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
-	signing := e.key(t, "alias/dev--sign", "ECC_NIST_P256", "SIGN_VERIFY")
-	e.key(t, "alias/other", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+	arn := newKMSKey(t, k, "alias/dev", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+	signing := newKMSKey(t, k, "alias/dev--sign", "ECC_NIST_P256", "SIGN_VERIFY")
+	newKMSKey(t, k, "alias/other", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
 
 	sealed := r.conform(p, "kms.encrypt", `{"key_id":"alias/dev","plaintext":"`+canary+` ü","encoding":"utf8","encryption_context":{"app":"web"}}`)
 	require.Equal(t, arn, sealed["key_id"])
@@ -192,8 +139,8 @@ func TestKMSTools(t *testing.T) {
 	require.NotEmpty(t, hidden["ciphertext"])
 	require.NotContains(t, r.conform(p, "kms.generate_data_key", `{"key_id":"alias/dev","number_of_bytes":7,"wrap_ttl":"60s"}`), "plaintext")
 
-	out, err := e.admin.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: aws.String(signing)})
-	require.NoError(t, err)
+	var out struct{ PublicKey []byte }
+	require.NoError(t, k.Request(t.Context(), "GetPublicKey", map[string]any{"KeyId": signing}, &out))
 	public, err := x509.ParsePKIXPublicKey(out.PublicKey)
 	require.NoError(t, err)
 	sum := sha256.Sum256([]byte("a plan"))
