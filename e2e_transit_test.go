@@ -124,8 +124,15 @@ func vaultDecrypts(t *testing.T, v *devstack.Vault, kept obj) {
 	require.Equal(t, "gr\u00fc\u00df\nGott", string(answer.Data.Plaintext))
 }
 
-// goVerifiesPlan holds the signature against the public key with Go's crypto.
+// goVerifiesPlan holds the signature against the public key.
 func goVerifiesPlan(t *testing.T, v *devstack.Vault, kept obj) {
+	t.Helper()
+	require.True(t, goVerifies(t, v, "dev--sign", "plan", kept["<signature>"].(string)))
+}
+
+// goVerifies reports whether Go's crypto takes a signature by the first version
+// of an ECDSA key for one of the input.
+func goVerifies(t *testing.T, v *devstack.Vault, key, input, signature string) bool {
 	t.Helper()
 	var answer struct {
 		Data struct {
@@ -134,15 +141,15 @@ func goVerifiesPlan(t *testing.T, v *devstack.Vault, kept obj) {
 			}
 		}
 	}
-	require.NoError(t, v.Request(t.Context(), "GET", "transit/keys/dev--sign", nil, &answer))
+	require.NoError(t, v.Request(t.Context(), "GET", "transit/keys/"+key, nil, &answer))
 	block, _ := pem.Decode([]byte(answer.Data.Keys["1"].Public))
 	require.NotNil(t, block)
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	require.NoError(t, err)
-	signature, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(kept["<signature>"].(string), "vault:v1:"))
+	der, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(signature, "vault:v1:"))
 	require.NoError(t, err)
-	sum := sha256.Sum256([]byte("plan"))
-	require.True(t, ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), sum[:], signature))
+	sum := sha256.Sum256([]byte(input))
+	return ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), sum[:], der)
 }
 
 func TestTransitStory(t *testing.T) {
