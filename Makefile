@@ -45,8 +45,8 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 	done
 
 .PHONY: bench
-bench: devstack ## compare with a direct Vault read and a bare SDK server, in one run
-	go test -run '^$$' -bench '^Benchmark(Compare|Start|Memory)$$' -benchtime 1x -timeout 30m .
+bench: devstack ## compare with direct calls and a bare SDK server, in one run
+	go test -run '^$$' -bench '^Benchmark(Compare|Engines|Start|Memory)$$' -benchtime 1x -timeout 30m .
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofumpt, go vet and golangci-lint

@@ -184,9 +184,12 @@ func (s *stdioLoad) call() error {
 	return isSecret(answer, err)
 }
 
-func isSecret(answer []byte, err error) error {
-	if err == nil && !bytes.Contains(answer, []byte(benchSecret)) {
-		err = fmt.Errorf("not the secret: %s", answer)
+func isSecret(answer []byte, err error) error { return hasText(answer, benchSecret, err) }
+
+// hasText fails if an answer is not what a call that succeeds gives.
+func hasText(answer []byte, text string, err error) error {
+	if err == nil && !bytes.Contains(answer, []byte(text)) {
+		err = fmt.Errorf("without %s: %s", text, answer)
 	}
 	return err
 }

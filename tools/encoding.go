@@ -33,6 +33,9 @@ func (e Encoding) bytes(pointer string, argument secret.Text, longest int) (secr
 // base64Bytes are the bytes of an argument that is always base64: strictly,
 // since what one decoder lets pass another reads differently.
 func base64Bytes(pointer string, argument secret.Text, longest int) (secret.Text, error) {
+	if argument.IsZero() { // most are left out
+		return argument, nil
+	}
 	text := argument.Reveal()
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || strings.ContainsAny(text, "\r\n") { // the decoder skips line ends

@@ -48,18 +48,19 @@ type TransitSigning struct {
 // CheckCiphertext holds a ciphertext against its grammar: vault:vN: and base64.
 func CheckCiphertext(s string) error {
 	const longest = maxDataString
-	wrong := fault.Newf(fault.Invalid, "a ciphertext is as transit.encrypt gave it: %sN: and base64 with padding, of at most %d bytes", transitPrefix, longest)
-	if len(s) > longest {
-		return wrong
+	if len(s) <= longest && isCiphertext(s) {
+		return nil
 	}
+	return fault.Newf(fault.Invalid, "a ciphertext is as transit.encrypt gave it: %sN: and base64 with padding, of at most %d bytes", transitPrefix, longest)
+}
+
+func isCiphertext(s string) bool {
 	version, encoded, ok := splitTransit(s)
 	if !ok || version < 1 || encoded == "" || strings.ContainsAny(encoded, "\r\n") {
-		return wrong
+		return false
 	}
-	if _, err := base64.StdEncoding.Strict().DecodeString(encoded); err != nil {
-		return wrong
-	}
-	return nil
+	_, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	return err == nil
 }
 
 // splitTransit divides a ciphertext or signature.
@@ -74,13 +75,15 @@ func splitTransit(s string) (version int, encoded string, ok bool) {
 // TransitEncrypt encrypts bytes with a version of a key; 0 is the newest. A key
 // that does not exist is NotFound, and not made.
 func TransitEncrypt(ctx context.Context, b *Bound, plaintext secret.Text, aside TransitAside, version int) (TransitMade, error) {
-	return transitMade(ctx, b, "ciphertext", struct {
+	var answer transitCiphertext
+	err := transitDo(ctx, b, &answer, struct {
 		Type           string      `json:"type"`
 		Plaintext      secret.Text `json:"plaintext"`
 		Context        secret.Text `json:"context,omitzero"`
 		AssociatedData secret.Text `json:"associated_data,omitzero"`
 		KeyVersion     int         `json:"key_version,omitzero"`
 	}{noKeyType, inBase64(plaintext), inBase64(aside.Context), inBase64(aside.AssociatedData), version})
+	return transitMade(answer.Text, err)
 }
 
 // TransitDecrypt gives the bytes that were encrypted.
@@ -109,11 +112,13 @@ func TransitDecrypt(ctx context.Context, b *Bound, ciphertext string, aside Tran
 // TransitRewrap encrypts what a ciphertext holds with another version of the
 // key; 0 is the newest. The plaintext stays in Vault.
 func TransitRewrap(ctx context.Context, b *Bound, ciphertext string, derivation secret.Text, version int) (TransitMade, error) {
-	return transitMade(ctx, b, "ciphertext", struct {
+	var answer transitCiphertext
+	err := transitDo(ctx, b, &answer, struct {
 		Ciphertext string      `json:"ciphertext"`
 		Context    secret.Text `json:"context,omitzero"`
 		KeyVersion int         `json:"key_version,omitzero"`
 	}{ciphertext, inBase64(derivation), version})
+	return transitMade(answer.Text, err)
 }
 
 // transitInput is what signing and verifying have in common.
@@ -131,10 +136,14 @@ func newTransitInput(input secret.Text, how TransitSigning) transitInput {
 
 // TransitSign signs bytes with a version of a key; 0 is the newest.
 func TransitSign(ctx context.Context, b *Bound, input secret.Text, how TransitSigning, version int) (TransitMade, error) {
-	return transitMade(ctx, b, "signature", struct {
+	var answer struct {
+		Text string `json:"signature"`
+	}
+	err := transitDo(ctx, b, &answer, struct {
 		transitInput
 		KeyVersion int `json:"key_version,omitzero"`
 	}{newTransitInput(input, how), version})
+	return transitMade(answer.Text, err)
 }
 
 // TransitVerify reports whether a signature is one of the input, made in this
@@ -182,14 +191,17 @@ func TransitRandom(ctx context.Context, b *Bound, n int, format string) (secret.
 	return answer.Random, nil
 }
 
-// transitMade does an operation that makes a text, and reads the key's version
-// where it is certain to stand: in the text.
-func transitMade(ctx context.Context, b *Bound, member string, body any) (TransitMade, error) {
-	answer := map[string]any{}
-	if err := transitDo(ctx, b, &answer, body); err != nil {
+// transitCiphertext is the answer of what makes a ciphertext.
+type transitCiphertext struct {
+	Text string `json:"ciphertext"`
+}
+
+// transitMade reads the key's version where it is certain to stand: in the text
+// that an operation made.
+func transitMade(text string, err error) (TransitMade, error) {
+	if err != nil {
 		return TransitMade{}, err
 	}
-	text, _ := answer[member].(string)
 	version, _, ok := splitTransit(text)
 	if !ok || version < 1 {
 		return TransitMade{}, unreadable(errors.New("not a text of the transit engine"))
@@ -207,5 +219,8 @@ func transitDo(ctx context.Context, b *Bound, answer, body any) error {
 
 // inBase64 is how Vault takes bytes.
 func inBase64(raw secret.Text) secret.Text {
+	if raw.IsZero() {
+		return raw
+	}
 	return secret.NewText(base64.StdEncoding.EncodeToString([]byte(raw.Reveal())))
 }
