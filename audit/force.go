@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // What follows an fsync that failed. The kernel tells of a page that it could
@@ -88,11 +89,21 @@ func (t *Trail) renew() error {
 		return nil
 	case t.waiting > 0:
 		return t.syncErr // they must hear of it before a later fsync succeeds
+	case time.Now().Before(t.renewAt):
+		return t.syncErr // each of these tries leaves a file behind
 	}
+	part := t.part
 	err := t.turn(&Record{Kind: Recovery, Unsynced: t.at.seq - t.synced})
-	if !t.unsound {
-		t.synced = t.at.seq // all of the new file; the others will not be, and it is said
+	if t.unsound && t.part == part {
+		return err // it is where it was
 	}
+	if t.unsound {
+		t.renewWait = min(max(2*t.renewWait, t.opt.SyncInterval), time.Minute)
+		t.renewAt = time.Now().Add(t.renewWait)
+		return err
+	}
+	t.renewWait = 0
+	t.synced = t.at.seq // all of the new file; the others will not be, and it is said
 	return err
 }
 

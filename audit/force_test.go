@@ -171,3 +171,33 @@ func TestFsyncFailsInARotation(t *testing.T) {
 		require.Equal(t, refused, r.Kinds[Recovery], which)
 	}
 }
+
+// A folder that cannot be forced to the disk leaves a file behind with each try
+// to begin anew, so these become rare.
+func TestFolderFsyncFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trail.jsonl")
+	synctest.Test(t, func(t *testing.T) {
+		trail, err := Open(Options{Path: path, Key: bytes.Repeat([]byte{1}, secret.KeySize)})
+		require.NoError(t, err)
+		defer func() { _ = trail.Close() }()
+		trail.mu.Lock()
+		trail.folder = func(string) error { return syscall.EIO }
+		trail.spoil(syscall.EIO)
+		trail.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		require.ErrorIs(t, trail.Check(), fault.Unavailable)
+		parts, err := filepath.Glob(path + ".0*")
+		require.NoError(t, err)
+		require.Greater(t, len(parts), 3, "it is tried again")
+		require.Less(t, len(parts), 25)
+		trail.mu.Lock()
+		trail.folder = secret.SyncFolder
+		trail.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		require.NoError(t, trail.Check())
+		require.NoError(t, trail.Append(Record{Kind: Outcome}))
+		requireWhole(t, trail, 0)
+	})
+}

@@ -47,7 +47,7 @@ func Open(opt Options) (*Trail, error) {
 	}
 	t := &Trail{
 		path: opt.Path, opt: opt, keys: k, values: newHasher(k.value), head: head,
-		mac: newMacer(k.chain), turnAt: opt.MaxBytes, force: (*os.File).Sync,
+		mac: newMacer(k.chain), turnAt: opt.MaxBytes, force: (*os.File).Sync, folder: secret.SyncFolder,
 		queue: queue{more: make(chan struct{}, 1)}, patience: patience, writing: newWatch(), keeping: newWatch(),
 		due: make(chan struct{}, 1), checks: make(chan chan error),
 		stop: make(chan struct{}), written: make(chan struct{}), kept: make(chan struct{}),
@@ -150,7 +150,7 @@ func (t *Trail) resume() error {
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if err := errors.Join(t.force(t.f), secret.SyncFolder(filepath.Dir(t.path))); err != nil {
+	if err := errors.Join(t.force(t.f), t.folder(filepath.Dir(t.path))); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	t.synced = t.at.seq

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"vault-mcp/secret"
 )
 
 // rotate gives the file its number and goes on in a new one. The order of the
@@ -47,7 +45,7 @@ func (t *Trail) turn(recovery *Record) error {
 	}
 	// All of the old file is on the disk, and so is the first record of the
 	// new one. The head must not be there before the names are.
-	if err := secret.SyncFolder(filepath.Dir(t.path)); err != nil {
+	if err := t.folder(filepath.Dir(t.path)); err != nil {
 		t.spoil(err)
 		return t.syncErr
 	}

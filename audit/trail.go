@@ -29,31 +29,34 @@ type Trail struct {
 	writing  watch         // the writer's
 	keeping  watch         // the keeper's
 
-	mu       sync.Mutex // guards what follows; held during a write and a rotation
-	f        *os.File
-	info     os.FileInfo // f's identity
-	chain    string      // the chain's random name
-	part     uint64      // f's number in the chain
-	at       position    // the last record written
-	size     int64       // where it ends in f
-	since    int         // callers' records since the last checkpoint
-	turnAt   int64       // size at which to rotate
-	mac      *macer
-	enc      encoder
-	next     position // at, when what stands in enc.buf is written
-	ends     []ending // of the lines in enc.buf
-	batch    []*pending
-	torn     int64                // bytes behind size that are no record and could not be taken off
-	cut      uint64               // bytes of partial records taken off since the last good write
-	refused  uint64               // records that could not be written since then
-	pinned   bool                 // f cannot be shortened (an append-only attribute)
-	broken   error                // why the last write failed
-	moved    error                // the file is no longer ours
-	syncErr  error                // why the last flush failed
-	unsound  bool                 // an fsync of f failed, so f is not written any more
-	waiting  int                  // callers whose record waits for its fsync
-	unforced []*pending           // their records, but for those in the keeper's hand
-	force    func(*os.File) error // fsync, but for a test that makes it fail
+	mu        sync.Mutex // guards what follows; held during a write and a rotation
+	f         *os.File
+	info      os.FileInfo // f's identity
+	chain     string      // the chain's random name
+	part      uint64      // f's number in the chain
+	at        position    // the last record written
+	size      int64       // where it ends in f
+	since     int         // callers' records since the last checkpoint
+	turnAt    int64       // size at which to rotate
+	mac       *macer
+	enc       encoder
+	next      position // at, when what stands in enc.buf is written
+	ends      []ending // of the lines in enc.buf
+	batch     []*pending
+	torn      int64                // bytes behind size that are no record and could not be taken off
+	cut       uint64               // bytes of partial records taken off since the last good write
+	refused   uint64               // records that could not be written since then
+	pinned    bool                 // f cannot be shortened (an append-only attribute)
+	broken    error                // why the last write failed
+	moved     error                // the file is no longer ours
+	syncErr   error                // why the last flush failed
+	unsound   bool                 // an fsync of f failed, so f is not written any more
+	renewAt   time.Time            // no new file in its place before that
+	renewWait time.Duration        // how long that was put off
+	waiting   int                  // callers whose record waits for its fsync
+	unforced  []*pending           // their records, but for those in the keeper's hand
+	force     func(*os.File) error // fsync, but for a test that makes it fail
+	folder    func(string) error   // likewise, of a folder
 
 	synced uint64 // the keeper's: the record up to which everything is on the disk
 

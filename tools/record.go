@@ -54,7 +54,7 @@ func (r *run) attempt() error {
 // gets: its own, or that of the trail. What the trail does not take is not
 // answered, whether it is a result or a refusal. A flood of calls that never get
 // past the caller's limit is only counted, since it would fill the disk.
-func (r *run) finish(err error) error {
+func (r *run) finish(ctx context.Context, err error) error {
 	if r.flood && !r.admit(Rejection{
 		Principal: r.call.Principal, Transport: r.call.Transport, Remote: r.call.Remote, RequestID: r.call.RequestID, Err: err,
 	}) {
@@ -92,7 +92,7 @@ func (r *run) finish(err error) error {
 		return nil
 	}
 	if err == nil {
-		r.giveBack(context.Background()) // nobody gets the result
+		r.giveBack(ctx) // nobody gets the result
 	}
 	told := fault.From(refused)
 	if r.tried {

@@ -151,7 +151,7 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 		if !returned && run.tried {
 			err = run.undelivered(err) // it may have been done
 		}
-		err = run.finish(err)
+		err = run.finish(ctx, err)
 		res.RequestID = c.RequestID
 		if err != nil {
 			res.JSON = nil
