@@ -73,10 +73,12 @@ type jsonRecord struct {
 	Scopes    []string  `json:"scopes"`
 	Grants    Grants    `json:"grants"`
 	ExpiresAt time.Time `json:"expires_at"`
+
+	BindCiphertexts bool `json:"bind_ciphertexts"`
 }
 
 // parseKeysJSON reads API_KEYS_JSON: an object from key to subject, or to an
-// object with subject and perhaps scopes, grants and expires_at. Errors name an
+// object with subject and perhaps scopes, grants, expires_at and bind_ciphertexts. Errors name an
 // entry by its number, for its name is a key.
 func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 	keys := make(map[digest]*Principal)
@@ -140,7 +142,7 @@ func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, 
 	}
 	return h.principal(Principal{
 		Subject: record.Subject, Method: MethodAPIKey, CredentialID: "json-" + strconv.Itoa(n),
-		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt,
+		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt, BindCiphertexts: record.BindCiphertexts,
 	})
 }
 

@@ -146,7 +146,7 @@ func TestAPIKeysSwitchedOff(t *testing.T) {
 func TestKeysJSON(t *testing.T) {
 	a := authenticator(t, `{
 		"key-number-one": "dev", "key-number-two": {"subject": "dev", "scopes": []},
-		"key-number-three": {"subject": "Größe", "scopes": ["kv:read", "list"], "grants": {"transit": ["*"]}},
+		"key-number-three": {"subject": "Größe", "scopes": ["kv:read", "list"], "grants": {"transit": ["*"]}, "bind_ciphertexts": true},
 		"key-number-four": {"subject": "gone", "expires_at": "2020-01-01T00:00:00Z"},
 		"key-number-five": {"subject": "brief", "expires_at": "2999-01-01T00:00:00Z"}}`)
 	one, err := a.Authenticate(t.Context(), headers("X-API-Key", "key-number-one"))
@@ -162,6 +162,8 @@ func TestKeysJSON(t *testing.T) {
 	require.Equal(t, "=47r=c3=b6=c3=9fe", three.Slug)
 	require.True(t, three.Grants.Allow("transit", "anything"))
 	require.False(t, three.Grants.Allow("ssh", "anything"))
+	require.True(t, three.BindCiphertexts)
+	require.False(t, one.BindCiphertexts)
 
 	_, err = a.Authenticate(t.Context(), headers("X-API-Key", "key-number-four"))
 	require.ErrorIs(t, err, fault.Unauthenticated)

@@ -14,7 +14,7 @@ import (
 var members = map[string]bool{
 	"version": true, "keys": true, "id": true, "subject": true, "sha256": true, "scopes": true, "grants": true,
 	"note": true, "created_at": true, "rotated_at": true, "expires_at": true, "previous": true, "until": true,
-	"transit": true, "database": true, "ssh": true, "kms": true,
+	"bind_ciphertexts": true, "transit": true, "database": true, "ssh": true, "kms": true,
 }
 
 // describe says what is wrong with JSON, without a value from it.

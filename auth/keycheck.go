@@ -82,7 +82,7 @@ func parseDigest(s string) (d digest, ok bool) {
 // record is what may be known of k.
 func (k *storedKey) record() KeyRecord {
 	r := KeyRecord{
-		ID: k.ID, Subject: k.Subject, Scopes: k.Scopes, Grants: k.Grants, Note: k.Note,
+		ID: k.ID, Subject: k.Subject, Scopes: k.Scopes, Grants: k.Grants, Note: k.Note, BindCiphertexts: k.BindCiphertexts,
 		CreatedAt: k.CreatedAt, RotatedAt: k.RotatedAt, ExpiresAt: k.ExpiresAt,
 	}
 	if k.Scopes == nil {

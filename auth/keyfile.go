@@ -43,6 +43,8 @@ type KeyRecord struct {
 	RotatedAt     time.Time `json:"rotated_at,omitzero"`     // of the last rotation
 	ExpiresAt     time.Time `json:"expires_at,omitzero"`     // zero: never
 	PreviousUntil time.Time `json:"previous_until,omitzero"` // end of the secret before the last rotation
+
+	BindCiphertexts bool `json:"bind_ciphertexts,omitzero"` // see Principal
 }
 
 // KeyOptions are what a new key can be given besides its subject.
@@ -51,6 +53,8 @@ type KeyOptions struct {
 	Grants   Grants        // besides those of every principal
 	Note     string        // for people
 	Lifetime time.Duration // 0: the key does not expire
+
+	BindCiphertexts bool // see Principal
 }
 
 // storedKey is one key as it stands in the file. The file says neither a key nor
@@ -66,6 +70,8 @@ type storedKey struct {
 	RotatedAt time.Time       `json:"rotated_at,omitzero"`
 	ExpiresAt time.Time       `json:"expires_at,omitzero"`
 	Previous  *previousSecret `json:"previous,omitempty"`
+
+	BindCiphertexts bool `json:"bind_ciphertexts,omitzero"`
 }
 
 // previousSecret is the secret before a rotation, while it lives on.
@@ -96,7 +102,8 @@ func (f *KeyFile) Create(subject string, opt KeyOptions) (secret.Text, KeyRecord
 	}
 	key := storedKey{
 		ID: secret.RandomHex(keyIDBytes), Subject: subject, Scopes: texts(opt.Scopes), Grants: opt.Grants, Note: opt.Note,
-		CreatedAt: now(),
+		BindCiphertexts: opt.BindCiphertexts,
+		CreatedAt:       now(),
 	}
 	if opt.Lifetime > 0 {
 		key.ExpiresAt = key.CreatedAt.Add(opt.Lifetime)

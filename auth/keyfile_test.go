@@ -42,7 +42,7 @@ func TestCreateKey(t *testing.T) {
 	require.Empty(t, list)
 
 	key, record := create(t, f, "Größe", auth.KeyOptions{
-		Scopes: auth.Scopes{"kv:read"}, Grants: auth.Grants{"transit": {"orders"}}, Note: "for CI", Lifetime: time.Hour,
+		Scopes: auth.Scopes{"kv:read"}, Grants: auth.Grants{"transit": {"orders"}}, Note: "for CI", Lifetime: time.Hour, BindCiphertexts: true,
 	})
 	require.Regexp(t, `^vmcp_[0-9a-f]{12}_[a-z2-7]{52}$`, key)
 	require.Equal(t, record.ID, strings.Split(key, "_")[1])
@@ -61,12 +61,14 @@ func TestCreateKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []auth.KeyRecord{record}, list)
 	require.Equal(t, "for CI", list[0].Note)
+	require.True(t, list[0].BindCiphertexts)
 
 	other, _ := create(t, f, "dev", auth.KeyOptions{})
 	require.NotEqual(t, key, other)
 	a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
 	p, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
 	require.NoError(t, err)
+	require.True(t, p.BindCiphertexts)
 	require.Equal(t, record.ID, p.CredentialID)
 	require.Equal(t, auth.Scopes{"kv:read"}, p.Scopes)
 	require.True(t, p.Grants.Allow("transit", "orders"))

@@ -147,7 +147,7 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 		}
 		p := Principal{
 			Subject: key.Subject, Method: MethodAPIKey, CredentialID: key.ID,
-			Scopes: scopes, Grants: key.Grants, ExpiresAt: key.ExpiresAt,
+			Scopes: scopes, Grants: key.Grants, ExpiresAt: key.ExpiresAt, BindCiphertexts: key.BindCiphertexts,
 		}
 		entry := &fileKey{}
 		entry.digest, _ = parseDigest(key.SHA256) // checked when it was read

@@ -36,6 +36,10 @@ type Principal struct {
 	Grants       Grants    // keys and roles it may name
 	Limit        Limit     // its rate limit
 	ExpiresAt    time.Time // zero: does not expire
+
+	// BindCiphertexts binds what AWS KMS encrypts for it to its slug, so that no
+	// other principal with the same grants decrypts it.
+	BindCiphertexts bool
 }
 
 // Valid reports whether p was properly made and has not expired.

@@ -37,6 +37,7 @@ func keyCommand(o *options) *cobra.Command {
 func keyCreateCommand(o *options) *cobra.Command {
 	var subject, expires, note string
 	var scopes, grants []string
+	var bind bool
 	cmd := &cobra.Command{
 		Use:     "create --subject SUBJECT",
 		Short:   "Make a key for a subject and print it, this once",
@@ -46,7 +47,7 @@ func keyCreateCommand(o *options) *cobra.Command {
 			if subject == "" {
 				return usage("--subject is needed: for whom is the key?")
 			}
-			opt := auth.KeyOptions{Note: note}
+			opt := auth.KeyOptions{Note: note, BindCiphertexts: bind}
 			var err error
 			if opt.Lifetime, err = lifetime("--expires", expires); err != nil {
 				return err
@@ -77,6 +78,7 @@ func keyCreateCommand(o *options) *cobra.Command {
 	flags.StringVar(&subject, "subject", "", "for whom the key is (required)")
 	flags.StringSliceVar(&scopes, "scopes", nil, "what it may do: read, write, delete, list, each also for one engine, as kv:read (default all four)")
 	flags.StringArrayVar(&grants, "grant", nil, "an object it may use besides its subject's own, as transit=orders or database=team-*; repeatable")
+	flags.BoolVar(&bind, "bind-ciphertexts", false, "bind what AWS KMS encrypts for the subject to it, so that no other principal decrypts it")
 	flags.StringVar(&expires, "expires", "", "how long it is good, as 90d or 720h (default: for ever)")
 	flags.StringVar(&note, "note", "", "a note for people")
 	return cmd

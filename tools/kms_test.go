@@ -314,16 +314,18 @@ func TestKMSBadArguments(t *testing.T) {
 // cannot decrypt them; the same principal can, by any of its credentials.
 func TestKMSCiphertextsOfAnother(t *testing.T) {
 	k := devstacktest.KMS(t)
-	r := newRig(t, rigOptions{kms: k.Endpoint, bound: true})
+	r := newRig(t, rigOptions{kms: k.Endpoint})
 	newKMSKey(t, k, "alias/shared", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
 	who := func(slug string) *auth.Principal {
-		return with(principal(slug), func(p *auth.Principal) { p.Grants = auth.Grants{"kms": {"alias/shared"}} })
+		return with(principal(slug), func(p *auth.Principal) { p.Grants, p.BindCiphertexts = auth.Grants{"kms": {"alias/shared"}}, true })
 	}
 	sealed := r.conform(who("dev"), "kms.encrypt", `{"key_id":"alias/shared","plaintext":"YQ=="}`)
 	args := fmt.Sprintf(`{"key_id":"alias/shared","ciphertext":%q}`, sealed["ciphertext"])
 	require.Equal(t, "YQ==", r.conform(with(who("dev"), func(p *auth.Principal) { p.CredentialID = "another" }), "kms.decrypt", args)["plaintext"])
-	_, f := r.run(who("other"), "kms.decrypt", args)
-	require.NotNil(t, f)
-	require.Equal(t, fault.Invalid, f.Kind)
-	require.Equal(t, "/ciphertext", f.Details["field"])
+	for _, p := range []*auth.Principal{who("other"), with(who("dev"), func(p *auth.Principal) { p.BindCiphertexts = false })} {
+		_, f := r.run(p, "kms.decrypt", args)
+		require.NotNil(t, f)
+		require.Equal(t, fault.Invalid, f.Kind)
+		require.Equal(t, "/ciphertext", f.Details["field"])
+	}
 }

@@ -42,7 +42,6 @@ type rigOptions struct {
 	token   secret.Text
 	kms     string // address of AWS KMS
 	noKMS   bool   // it is not enabled
-	bound   bool   // ciphertexts are bound to their principals
 	now     func() time.Time
 	tools.Options
 }
@@ -81,7 +80,7 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), r.log, zap.DebugLevel))
 	opt.Now = opt.now
 	if !opt.noKMS {
-		opt.KMS = newKMS(t, opt.kms, opt.bound)
+		opt.KMS = newKMS(t, opt.kms)
 	}
 	r.trail = trail
 	r.runner, err = tools.NewRunner(opt.catalog, vault, trail, auth.NewLimiter(), sealer, log, opt.Options)
@@ -90,13 +89,13 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 }
 
 // newKMS is a client of AWS KMS.
-func newKMS(t testing.TB, endpoint string, bound bool) *kmsx.Client {
+func newKMS(t testing.TB, endpoint string) *kmsx.Client {
 	t.Helper()
 	if endpoint == "" {
 		endpoint = "http://127.0.0.1:1" // nobody listens
 	}
 	c, err := kmsx.New(t.Context(), kmsx.Config{
-		Region: "eu-west-2", Endpoint: endpoint, AccessKeyID: "AKIDTEST", SecretAccessKey: secret.NewText("test-secret"), SubjectContext: bound,
+		Region: "eu-west-2", Endpoint: endpoint, AccessKeyID: "AKIDTEST", SecretAccessKey: secret.NewText("test-secret"),
 	})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)

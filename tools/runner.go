@@ -259,7 +259,7 @@ func (r *run) bind(op operation) *Env {
 		env.Vault = r.vaults
 	}
 	if op.kms != nil {
-		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug, Retryable: r.tool.Retryable})
+		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug, SubjectContext: p.BindCiphertexts, Retryable: r.tool.Retryable})
 		env.KMS = r.keys
 	}
 	return env
