@@ -19,12 +19,14 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -68,6 +70,8 @@ const (
 	longestBackoff = time.Second
 	// longestCall bounds a call whose context has no deadline.
 	longestCall = 30 * time.Second
+	// credentialsPatience bounds a request for credentials.
+	credentialsPatience = 10 * time.Second
 )
 
 // New makes a client. It reads the SDK's configuration files and does not wait
@@ -83,7 +87,10 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		cfg.MaxResponseBytes = 1 << 20
 	}
 	options := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newWire(cfg)),
+		// For whoever gives the credentials. The SDK takes AWS_CA_BUNDLE with no other
+		// kind of client.
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(credentialsPatience).
+			WithTransportOptions(func(t *http.Transport) { t.Proxy = proxy })),
 		// The "auto" mode, which the environment can ask for, goes to the network
 		// at start to learn where it is.
 		config.WithDefaultsMode(aws.DefaultsModeStandard),
@@ -106,9 +113,13 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 	if !isRegion(loaded.Region) {
 		return nil, errors.New("AWS_REGION: is required, a region's name such as eu-west-1")
 	}
-	w, ok := loaded.HTTPClient.(*wire) // the SDK makes another of it where AWS_CA_BUNDLE is set
+	settled, ok := loaded.HTTPClient.(*awshttp.BuildableClient)
 	if !ok || loaded.Credentials == nil {
 		return nil, errors.New("the AWS configuration cannot be used")
+	}
+	w := newWire(cfg)
+	if t := settled.GetTransport().TLSClientConfig; t != nil {
+		w.transport.TLSClientConfig.RootCAs = t.RootCAs // of AWS_CA_BUNDLE, if that is set
 	}
 	cfg.Region = loaded.Region
 	c := &Client{cfg: cfg, wire: w, gate: newGate(cfg.MaxConcurrent), keys: newKeyCache()}
@@ -118,6 +129,7 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 
 // settle overrides what the SDK took from the environment and may not.
 func (c *Client) settle(o *kms.Options, from aws.CredentialsProvider) {
+	o.HTTPClient = c.wire
 	o.Credentials = &marked{from}
 	o.BaseEndpoint = nil
 	if c.cfg.Endpoint != "" {

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // errTooLarge is a response over the bound.
@@ -26,7 +24,7 @@ type wire struct {
 
 func newWire(cfg Config) *wire {
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
-	return wireOver(&http.Transport{
+	t := &http.Transport{
 		Proxy:               proxy,
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
@@ -39,11 +37,8 @@ func newWire(cfg Config) *wire {
 		// Over HTTP/2 all requests share a connection; without pings one that has
 		// died silently would go on failing them all for many minutes.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 3 * time.Second},
-	}, cfg.MaxResponseBytes)
-}
-
-func wireOver(t *http.Transport, maxResponse int64) *wire {
-	return &wire{transport: t, maxResponse: maxResponse, client: &http.Client{
+	}
+	return &wire{transport: t, maxResponse: cfg.MaxResponseBytes, client: &http.Client{
 		Transport: t, Timeout: longestCall,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -57,15 +52,6 @@ func proxy(r *http.Request) (*url.URL, error) {
 		return nil, nil
 	}
 	return http.ProxyFromEnvironment(r)
-}
-
-// WithTransportOptions is what the SDK asks for where AWS_CA_BUNDLE is set.
-func (w *wire) WithTransportOptions(options ...func(*http.Transport)) aws.HTTPClient {
-	t := w.transport.Clone()
-	for _, option := range options {
-		option(t)
-	}
-	return wireOver(t, w.maxResponse)
 }
 
 // Do implements aws.HTTPClient.
