@@ -3,11 +3,12 @@ package kmsx
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"vault-mcp/fault"
 )
 
 // errTooLarge is a response over the bound.
@@ -60,28 +61,6 @@ func (w *wire) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: w.maxResponse}
+	resp.Body = fault.Bounded(resp.Body, w.maxResponse, errTooLarge)
 	return resp, nil
-}
-
-// boundedBody fails, rather than ends, after so many bytes.
-type boundedBody struct {
-	io.ReadCloser
-	left int64 // negative: the bound was passed
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLarge
-	}
-	// One byte more than is left tells a body that is too large from one that
-	// ends just here.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
 }

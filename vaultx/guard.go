@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"vault-mcp/fault"
 	"vault-mcp/secret"
 )
 
@@ -59,7 +60,7 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: g.maxResponse}
+	resp.Body = fault.Bounded(resp.Body, g.maxResponse, errTooLarge)
 	return resp, nil
 }
 
@@ -115,26 +116,4 @@ func one(h http.Header, name, want string) bool {
 
 func withPin(ctx context.Context, p *pin) context.Context {
 	return context.WithValue(ctx, pinKey{}, p)
-}
-
-// boundedBody fails, rather than ends, after so many bytes.
-type boundedBody struct {
-	io.ReadCloser
-	left int64 // negative: the bound was passed
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLarge
-	}
-	// One byte more than is left tells a body that is too large from one that
-	// ends just here.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
 }

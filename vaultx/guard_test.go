@@ -112,7 +112,7 @@ func TestEmptyPathReachesNothing(t *testing.T) {
 func TestBoundOfBody(t *testing.T) {
 	for size, fits := range map[int]bool{0: true, 1: true, 9: true, 10: true, 11: false, 100: false} {
 		for _, chunk := range []int{1, 3, 10, 11, 512} {
-			b := &boundedBody{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat("x", size))), left: 10}
+			b := fault.Bounded(io.NopCloser(strings.NewReader(strings.Repeat("x", size))), 10, errTooLarge)
 			got, err := io.ReadAll(chunked{b, chunk})
 			if fits {
 				require.NoError(t, err, "%d in chunks of %d", size, chunk)
