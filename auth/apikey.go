@@ -140,7 +140,7 @@ func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, 
 	if err := record.Grants.check(); err != nil {
 		return nil, err
 	}
-	return h.principal(Principal{
+	return h.principal(Identity{
 		Subject: record.Subject, Method: MethodAPIKey, CredentialID: "json-" + strconv.Itoa(n),
 		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt, BindCiphertexts: record.BindCiphertexts,
 	})

@@ -59,7 +59,7 @@ func New(opt Options) (*Authenticator, error) {
 	}
 	a.opt.KeysJSON = secret.Text{} // its digests are enough
 	if opt.LaunchSubject != "" {
-		a.local, err = h.principal(Principal{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
+		a.local, err = h.principal(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg)
 		}

@@ -145,7 +145,7 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := Principal{
+		p := Identity{
 			Subject: key.Subject, Method: MethodAPIKey, CredentialID: key.ID,
 			Scopes: scopes, Grants: key.Grants, ExpiresAt: key.ExpiresAt, BindCiphertexts: key.BindCiphertexts,
 		}

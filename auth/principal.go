@@ -30,8 +30,10 @@ type Principal struct {
 	Subject      string    // as the credential says it, unchanged
 	Slug         string    // the subject as it stands in paths and policy names
 	Method       Method    // how it was verified
+	Issuer       string    // of a JWT, as the token says it; empty for other credentials
 	CredentialID string    // public name of the credential (an API key's id), for audit
-	Scopes       Scopes    // the effective scopes
+	Scopes       Scopes    // the effective scopes: the credential's within the ceiling
+	Ceiling      Scopes    // what a credential of this principal can have at most
 	Prefix       string    // canonical KV path prefix, no slash at either end
 	Grants       Grants    // keys and roles it may name
 	Limit        Limit     // its rate limit

@@ -62,7 +62,7 @@ func TestPrincipalOfALaunch(t *testing.T) {
 	p, err := a.Launch(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, &auth.Principal{
-		Subject: "dev", Slug: "dev", Method: auth.MethodLaunch, Scopes: auth.AllScopes(), Prefix: "team/mcp/dev", Limit: limit,
+		Subject: "dev", Slug: "dev", Method: auth.MethodLaunch, Scopes: auth.AllScopes(), Ceiling: auth.AllScopes(), Prefix: "team/mcp/dev", Limit: limit,
 		Grants: auth.Grants{
 			"transit": {"dev", "dev--*", "shared"}, "database": {"dev", "dev--*"}, "ssh": {"dev", "dev--*"},
 			"kms": {"alias/dev", "alias/dev--*", "alias/all-*"},

@@ -79,14 +79,17 @@ func newHome(prefix string, grants Grants, limit Limit) (*home, error) {
 	return &home{prefix: prefix, grants: grants, limit: limit}, nil
 }
 
-// principal completes a principal of which the credential gave the subject, the
-// scopes, perhaps grants of its own, and an end.
-func (h *home) principal(p Principal) (*Principal, error) {
-	slug, err := Slug(p.Subject)
+// principal makes the principal of a verified identity; nothing else makes one.
+func (h *home) principal(id Identity) (*Principal, error) {
+	slug, err := Slug(id.Subject)
 	if err != nil {
 		return nil, err
 	}
-	p.Slug, p.Prefix, p.Limit = slug, h.prefix+"/"+slug, h.limit
-	p.Grants = ownGrants(slug).with(h.grants).with(p.Grants)
-	return &p, nil
+	return &Principal{
+		Subject: id.Subject, Slug: slug, Method: id.Method, Issuer: id.Issuer, CredentialID: id.CredentialID,
+		Scopes: id.Scopes, Ceiling: AllScopes(), ExpiresAt: id.ExpiresAt, BindCiphertexts: id.BindCiphertexts,
+		Prefix: h.prefix + "/" + slug,
+		Grants: ownGrants(slug).with(h.grants).with(id.Grants),
+		Limit:  h.limit,
+	}, nil
 }

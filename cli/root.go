@@ -12,12 +12,14 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"vault-mcp/config"
 	"vault-mcp/telemetry"
+	"vault-mcp/tools"
 )
 
 // Exit codes.
@@ -34,6 +36,7 @@ type options struct {
 	config   string            // --config
 	set      map[string]string // settings given as flags, by their environment name
 	env      []string          // "NAME=value"; nil: the environment of the process
+	catalog  func() *tools.Catalog
 }
 
 // toldError is an error that stands in the log, on standard error, already.
@@ -46,7 +49,7 @@ func usage(format string, args ...any) error { return usageError{fmt.Errorf(form
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	o := &options{in: in, out: out, err: errOut, set: map[string]string{}}
+	o := &options{in: in, out: out, err: errOut, set: map[string]string{}, catalog: sync.OnceValue(tools.NewCatalog)}
 	root := &cobra.Command{
 		Use:           "vault-mcp",
 		Short:         "Safe access to HashiCorp Vault for AI agents, over the Model Context Protocol",

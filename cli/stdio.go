@@ -19,6 +19,9 @@ protocol goes to standard output; logs go to standard error, and to files with L
 Who calls is given at launch: an API key in VAULT_MCP_API_KEY, or else SUBJECT.`,
 		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
+			// A client waits for its subprocess, and the catalogue is a fifth of the
+			// wait: it is made while files are read and written.
+			go o.catalog()
 			cfg, err := o.load()
 			if err != nil {
 				return err

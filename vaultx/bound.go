@@ -31,6 +31,9 @@ type Bound struct {
 	opt    BindOptions
 	ids    []string
 
+	tokens tokens      // nil: the client's
+	used   secret.Text // the token of the last request
+
 	ours bool // the server's own question: not held up by callers' requests
 	bare bool // without the namespace
 }
@@ -87,8 +90,14 @@ func (b *Bound) Do(ctx context.Context, req Request) (*Response, error) {
 		ctx, cancel = context.WithTimeout(ctx, longestCall)
 		defer cancel()
 	}
+	again := true
 	for try := 1; ; try++ {
 		resp, err := b.once(ctx, req, body)
+		var unknown refusedError
+		if again && errors.As(err, &unknown) && b.source().renewed(ctx, unknown.refused) {
+			again = false // a second token that Vault does not know is no accident
+			continue
+		}
 		if err == nil || !b.opt.Retryable || try == attempts || !passing(err) || !pause(ctx, err, try) {
 			return resp, err
 		}
@@ -158,6 +167,11 @@ func (b *Bound) send(ctx context.Context, req Request, body []byte) (outcome, er
 		}
 		defer leave()
 	}
+	token, err := b.source().token(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	b.used = token
 	pass, err := b.client.brk.enter()
 	if err != nil {
 		return outcome{}, err
@@ -168,6 +182,14 @@ func (b *Bound) send(ctx context.Context, req Request, body []byte) (outcome, er
 	return o, nil
 }
 
+// source is where the Bound's token comes from.
+func (b *Bound) source() tokens {
+	if b.tokens != nil {
+		return b.tokens
+	}
+	return b.client.tokens
+}
+
 // exchange is the request and its answer.
 func (b *Bound) exchange(ctx context.Context, req Request, body []byte) outcome {
 	stock, namespace := b.client.api, b.client.cfg.Namespace
@@ -176,9 +198,9 @@ func (b *Bound) exchange(ctx context.Context, req Request, body []byte) outcome 
 	}
 	r := stock.NewRequest(b.op.Method, "/v1")
 	r.URL.Path, r.URL.RawPath = "/v1/"+b.op.Path.decoded, "/v1/"+b.op.Path.escaped
-	r.Params, r.WrapTTL, r.BodyBytes = req.Query, req.wrapTTL, body
+	r.Params, r.WrapTTL, r.BodyBytes, r.ClientToken = req.Query, req.wrapTTL, body, b.used.Reveal()
 	p := &pin{
-		method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: b.client.cfg.Token, namespace: namespace,
+		method: b.op.Method, path: b.op.Path, query: req.Query.Encode(), token: b.used, namespace: namespace,
 		wrap: req.wrapTTL, repeatable: b.opt.Retryable,
 	}
 	if req.MergePatch {

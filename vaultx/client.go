@@ -46,8 +46,10 @@ type Client struct {
 	brk   breaker
 	probe probe
 
-	// The stock clients: a client's token is never changed, and a client is never
-	// cloned.
+	tokens tokens // the server's own
+
+	// The stock clients. They have no token: each request is given its own. A
+	// client is never cloned.
 	api  *api.Client
 	bare *api.Client // without a namespace
 }
@@ -84,7 +86,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent)}
+	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent), tokens: fixedToken(cfg.Token)}
 	c.http = &http.Client{
 		Transport:     &guard{base: base, next: wire, maxResponse: cfg.MaxResponseBytes},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -147,7 +149,6 @@ func (c *Client) stock(namespace string) (*api.Client, error) {
 	// What NewClient took from the environment is taken back.
 	stock.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
 	stock.ClearToken()
-	stock.SetToken(c.cfg.Token.Reveal())
 	stock.SetWrappingLookupFunc(func(string, string) string { return "" })
 	if namespace != "" {
 		stock.SetNamespace(namespace)

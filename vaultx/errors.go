@@ -79,8 +79,8 @@ func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Er
 	case http.StatusBadRequest:
 		return badRequest(b.op, o.answer, cause)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if o.status == http.StatusUnauthorized || o.says("invalid token") || b.client.cfg.Token.IsZero() {
-			return fault.Wrap(fault.Unavailable, msgToken, cause)
+		if o.status == http.StatusUnauthorized || o.says("invalid token") || b.used.IsZero() {
+			return fault.Wrap(fault.Unavailable, msgToken, refusedError{cause, b.used})
 		}
 		if !b.ours && b.client.ended(ctx) {
 			return fault.Wrap(fault.Unavailable, msgToken, cause)
