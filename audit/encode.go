@@ -33,6 +33,8 @@ func (e *encoder) record(r *Record) {
 	e.optional("subject", r.Subject, 768)
 	e.optional("auth_method", r.AuthMethod, 64)
 	e.optional("credential_id", r.CredentialID, 256)
+	e.optional("issuer", r.Issuer, 256)
+	e.optional("rule", r.Rule, 80)
 	e.optional("tool", r.Tool, 256)
 	e.optional("scope", r.Scope, 64)
 	e.list("needs", r.Needs, maxNeed, maxNeeds)

@@ -55,6 +55,8 @@ type Record struct {
 	Subject        string            `json:"subject,omitzero"`
 	AuthMethod     string            `json:"auth_method,omitzero"`
 	CredentialID   string            `json:"credential_id,omitzero"`
+	Issuer         string            `json:"issuer,omitzero"` // of a subject that is not the operator's own
+	Rule           string            `json:"rule,omitzero"`   // of configuration, by which it is who it is
 	Tool           string            `json:"tool,omitzero"`
 	Scope          string            `json:"scope,omitzero"`
 	Needs          []string          `json:"needs,omitempty"`  // "read secret/data/mcp/a/b", as asked of the upstream

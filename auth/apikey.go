@@ -80,8 +80,8 @@ type jsonRecord struct {
 // parseKeysJSON reads API_KEYS_JSON: an object from key to subject, or to an
 // object with subject and perhaps scopes, grants, expires_at and bind_ciphertexts. Errors name an
 // entry by its number, for its name is a key.
-func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
-	keys := make(map[digest]*Principal)
+func parseKeysJSON(text secret.Text, h *home) (map[digest]holder, error) {
+	keys := make(map[digest]holder)
 	if strings.TrimSpace(text.Reveal()) == "" {
 		return keys, nil
 	}
@@ -99,11 +99,11 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 		if err != nil {
 			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: the value of entry %d is not JSON", n)
 		}
-		p, err := jsonPrincipal(n, key, raw, h)
+		of, err := jsonHolder(n, key, raw, h)
 		if err != nil {
 			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d: %s", n, fault.From(err).Msg)
 		}
-		keys[digestOf(key)] = p
+		keys[digestOf(key)] = of
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return nil, fault.New(fault.Invalid, "API_KEYS_JSON: the object does not end")
@@ -114,33 +114,33 @@ func parseKeysJSON(text secret.Text, h *home) (map[digest]*Principal, error) {
 	return keys, nil
 }
 
-// jsonPrincipal is the principal of entry n. Records name its key by that
+// jsonHolder is whom entry n stands for. Records name its key by that
 // number: anything made of the key would help to guess it.
-func jsonPrincipal(n int, key string, raw jsontext.Value, h *home) (*Principal, error) {
+func jsonHolder(n int, key string, raw jsontext.Value, h *home) (of holder, err error) {
 	if len(key) < minKey || len(key) > maxKey || !secret.IsHeaderText(key) {
-		return nil, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
+		return of, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
 	}
 	var record jsonRecord
 	switch raw.Kind() {
 	case '"':
 		if err := json.Unmarshal(raw, &record.Subject); err != nil {
-			return nil, fault.New(fault.Invalid, "the subject is not a text")
+			return of, fault.New(fault.Invalid, "the subject is not a text")
 		}
 	case '{':
 		if err := decodeStrict(raw, &record); err != nil {
-			return nil, err
+			return of, err
 		}
 	default:
-		return nil, fault.New(fault.Invalid, "want a subject, or an object with a subject")
+		return of, fault.New(fault.Invalid, "want a subject, or an object with a subject")
 	}
 	scopes, err := scopesOf(record.Scopes)
 	if err != nil {
-		return nil, err
+		return of, err
 	}
 	if err := record.Grants.check(); err != nil {
-		return nil, err
+		return of, err
 	}
-	return h.principal(Identity{
+	return h.holder(Identity{
 		Subject: record.Subject, Method: MethodAPIKey, CredentialID: "json-" + strconv.Itoa(n),
 		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt, BindCiphertexts: record.BindCiphertexts,
 	})

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -23,7 +24,12 @@ type Options struct {
 	KeysFile      string           // file of hashed keys; empty: none
 	LaunchKey     secret.Text      // API key as which a stdio process calls
 	LaunchSubject string           // subject of a stdio process without a key; empty: refused
+	Rules         string           // PRINCIPALS: a JSON list of rules, see rule; empty: none
 	Now           func() time.Time // default time.Now
+
+	// Tool and Toolset say whether a rule's entry names a tool or an engine, and
+	// whether it names a toolset. Without them, none does.
+	Tool, Toolset func(entry string) bool
 }
 
 // Authenticator makes principals from credentials. It is safe for concurrent
@@ -31,22 +37,39 @@ type Options struct {
 // a second.
 type Authenticator struct {
 	opt   Options
-	keys  map[digest]*Principal // of KeysJSON
-	file  *watchedKeys          // nil: no file
-	local *Principal            // of a stdio process without a key
+	home  *home
+	keys  map[digest]holder // of KeysJSON
+	file  *watchedKeys      // nil: no file
+	local holder            // of a stdio process without a key
 }
 
 // New makes an Authenticator. A key file that is there and not right is an
 // error; later, it leaves the keys of before in force (see Check).
-func New(opt Options) (*Authenticator, error) {
+func New(opt Options) (a *Authenticator, err error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	nothing := func(string) bool { return false }
+	if opt.Tool == nil {
+		opt.Tool = nothing
+	}
+	if opt.Toolset == nil {
+		opt.Toolset = nothing
 	}
 	h, err := newHome(opt.Prefix, opt.Grants, opt.Limit)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authenticator{opt: opt}
+	// What is wrong with the rules is told together with what is wrong with keys,
+	// which are looked at without rules then.
+	rules, wrong := readRules(opt.Rules, h, &opt)
+	defer func() {
+		if wrong != nil {
+			a, err = nil, errors.Join(wrong, err)
+		}
+	}()
+	h.rules = rules
+	a = &Authenticator{opt: opt, home: h}
 	if opt.APIKeys {
 		if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err != nil {
 			return nil, err
@@ -59,7 +82,7 @@ func New(opt Options) (*Authenticator, error) {
 	}
 	a.opt.KeysJSON = secret.Text{} // its digests are enough
 	if opt.LaunchSubject != "" {
-		a.local, err = h.principal(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
+		a.local, err = h.holder(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg)
 		}
@@ -85,10 +108,10 @@ func (a *Authenticator) Launch(context.Context) (*Principal, error) {
 	if !a.opt.LaunchKey.IsZero() {
 		return a.verify(a.opt.LaunchKey.Reveal())
 	}
-	if a.local == nil {
+	if a.local == (holder{}) {
 		return nil, refuse("this process was launched without a credential and without a subject")
 	}
-	return a.local, nil
+	return a.local.principal, a.local.refusal
 }
 
 // Check reports what is wrong with the key file, for readiness and logs. While
@@ -111,17 +134,19 @@ func (a *Authenticator) verify(key string) (*Principal, error) {
 		return nil, refuse("the API key is too long")
 	}
 	d := digestOf(key)
-	p := a.keys[d]
-	if p == nil && a.file != nil {
-		p = a.file.current().find(keyID(key), &d)
+	of := a.keys[d]
+	if of == (holder{}) && a.file != nil {
+		of = a.file.current().find(keyID(key), &d)
 	}
 	switch {
-	case p == nil:
+	case of == (holder{}):
 		return nil, refuse("there is no such API key")
-	case !p.Valid(a.opt.Now()):
+	case of.refusal != nil:
+		return nil, of.refusal
+	case !of.principal.Valid(a.opt.Now()):
 		return nil, refuse("the API key has expired")
 	}
-	return p, nil
+	return of.principal, nil
 }
 
 // credential takes the API key out of the headers.

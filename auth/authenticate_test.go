@@ -59,7 +59,8 @@ func TestAuthenticateAccepts(t *testing.T) {
 	}
 	p, err := a.Authenticate(t.Context(), headers("X-API-Key", botKey))
 	require.NoError(t, err)
-	require.Equal(t, "mcp/dev-bot", p.ID())
+	require.Equal(t, "dev-bot", p.ID())
+	require.Equal(t, "mcp/dev-bot", p.Prefix)
 	require.Equal(t, auth.Scopes{"kv:read"}, p.Scopes)
 }
 

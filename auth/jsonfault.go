@@ -12,9 +12,10 @@ import (
 // members are the names that may be told in an error about JSON. Any other name
 // is somebody's slip, and may well be a key in the wrong place.
 var members = map[string]bool{
-	"version": true, "keys": true, "id": true, "subject": true, "sha256": true, "scopes": true, "grants": true,
+	"version": true, "name": true, "keys": true, "id": true, "subject": true, "sha256": true, "scopes": true, "grants": true,
 	"note": true, "created_at": true, "rotated_at": true, "expires_at": true, "previous": true, "until": true,
 	"bind_ciphertexts": true, "transit": true, "database": true, "ssh": true, "kms": true,
+	"value": true, "requests": true, "window_seconds": true, "burst": true,
 }
 
 // describe says what is wrong with JSON, without a value from it.

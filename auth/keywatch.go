@@ -16,10 +16,10 @@ const recheck = time.Second
 
 // fileKey is a key of the file, ready to be compared.
 type fileKey struct {
-	digest    digest // of the current secret
-	principal *Principal
-	before    digest     // of the secret before the last rotation
-	earlier   *Principal // its principal, which ends sooner; nil if there is none
+	digest  digest // of the current secret
+	holder  holder
+	before  digest // of the secret before the last rotation
+	earlier holder // of that, whose principal ends sooner; nobody if there is none
 }
 
 // keySet is what one state of the file says, by id. It is not changed once it is
@@ -145,20 +145,21 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := Identity{
+		id := Identity{
 			Subject: key.Subject, Method: MethodAPIKey, CredentialID: key.ID,
 			Scopes: scopes, Grants: key.Grants, ExpiresAt: key.ExpiresAt, BindCiphertexts: key.BindCiphertexts,
 		}
 		entry := &fileKey{}
 		entry.digest, _ = parseDigest(key.SHA256) // checked when it was read
-		if entry.principal, err = h.principal(p); err != nil {
+		if entry.holder, err = h.holder(id); err != nil {
 			return nil, err
 		}
 		if key.Previous != nil {
 			entry.before, _ = parseDigest(key.Previous.SHA256)
-			earlier := *entry.principal
-			earlier.ExpiresAt = key.Previous.Until
-			entry.earlier = &earlier
+			id.ExpiresAt = key.Previous.Until
+			if entry.earlier, err = h.holder(id); err != nil {
+				return nil, err
+			}
 		}
 		set[key.ID] = entry
 	}
@@ -169,19 +170,19 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 // known one to find a key wrong.
 var nobody = &fileKey{}
 
-// find is the principal of a key, nil if the set has no such key.
-func (s keySet) find(id string, d *digest) *Principal {
+// find is whom a key stands for, the zero holder if the set has no such key.
+func (s keySet) find(id string, d *digest) holder {
 	key, known := s[id]
 	if !known {
-		key = nobody // whose principals are nil
+		key = nobody // whose holders are zero
 	}
 	current := subtle.ConstantTimeCompare(key.digest[:], d[:])
 	before := subtle.ConstantTimeCompare(key.before[:], d[:])
 	switch {
 	case current == 1:
-		return key.principal
+		return key.holder
 	case before == 1:
-		return key.earlier // nil without a secret before
+		return key.earlier // zero without a secret before
 	}
-	return nil
+	return holder{}
 }

@@ -11,7 +11,12 @@
 // readiness, from the first moment on. No file at all means no keys, at once.
 package auth
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"time"
+)
 
 // Method says by what kind of credential a principal was verified.
 type Method string
@@ -27,19 +32,21 @@ const (
 
 // Principal is a verified caller and its rights.
 type Principal struct {
-	Subject      string    // as the credential says it, unchanged
-	Slug         string    // the subject as it stands in paths and policy names
-	Method       Method    // how it was verified
-	Issuer       string    // of a JWT, as the token says it; empty for other credentials
-	CredentialID string    // public name of the credential (an API key's id), for audit
-	Scopes       Scopes    // the effective scopes: the credential's within the ceiling
-	Ceiling      Scopes    // what a credential of this principal can have at most
-	Prefix       string    // canonical KV path prefix, no slash at either end
-	Grants       Grants    // keys and roles it may name
-	Limit        Limit     // its rate limit
+	Subject      string // as the credential says it, unchanged
+	Slug         string // the subject as it stands in paths and policy names
+	Method       Method // how it was verified
+	Issuer       string // of a JWT, as the token says it; empty: the operator's own
+	CredentialID string // public name of the credential (an API key's id), for audit
+	Scopes       Scopes // the effective scopes: the credential's within the ceiling
+	Ceiling      Scopes // what a credential of this principal can have at most
+	Prefix       string // canonical KV path prefix, no slash at either end
+	Grants       Grants // keys and roles it may name
+	Limit        Limit  // its rate limit
+	Tools        ToolFilter
+	Rule         string    // the rule of PRINCIPALS that it was made by: its name, else its number; empty: none
 	ExpiresAt    time.Time // zero: does not expire
 
-	// BindCiphertexts binds what AWS KMS encrypts for it to its slug, so that no
+	// BindCiphertexts binds what AWS KMS encrypts for it to its ID, so that no
 	// other principal with the same grants decrypts it.
 	BindCiphertexts bool
 }
@@ -50,9 +57,36 @@ func (p *Principal) Valid(now time.Time) bool {
 		(p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt))
 }
 
-// ID names the principal in limits, sessions and seals: two credentials of one
-// subject share it.
-func (p *Principal) ID() string { return p.Prefix }
+// ID names the principal in limits, sessions, seals, policies and whatever else is
+// its own: the slug of one of the operator's own subjects, and for one of a
+// further issuer the issuer's name, "--" and the slug. Neither holds "--", so no
+// two principals share an ID; two credentials of one subject do.
+func (p *Principal) ID() string {
+	if p.Issuer == "" || p.Slug == "" {
+		return p.Slug
+	}
+	return issuerName(p.Issuer) + "--" + p.Slug
+}
+
+// PolicyPrefix is what the names of the principals' Vault policies begin with,
+// unless configuration has it otherwise.
+const PolicyPrefix = "mcp-agent-"
+
+// Policy is the name of the principal's Vault policy.
+func (p *Principal) Policy() string { return PolicyPrefix + p.ID() }
+
+// issuerName is short for a further issuer: its host, for people, and 64 bits of
+// a digest. Rules about two issuers with one name are refused.
+func issuerName(issuer string) string {
+	host := "issuer"
+	if u, err := url.Parse(issuer); err == nil {
+		if slug, err := Slug(u.Hostname()); err == nil {
+			host = slug
+		}
+	}
+	sum := sha256.Sum256([]byte(issuer))
+	return host + "-" + hex.EncodeToString(sum[:8])
+}
 
 // Limit is a token bucket: Requests per Window, with Burst calls at once. A
 // Burst of 0 is as many as Requests. The zero Limit does not limit.

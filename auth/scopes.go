@@ -34,6 +34,32 @@ func (s Scopes) Allow(engine string, verb Scope) bool {
 	return slices.Contains(s, verb) || slices.Contains(s, Scope(engine)+":"+verb)
 }
 
+// within is what of the set a ceiling leaves: an engine and a verb are allowed if
+// both allow them. What a verb loses by a ceiling that has it for some engines is
+// the others.
+func (s Scopes) within(ceiling Scopes) Scopes {
+	left := make(Scopes, 0, len(s))
+	add := func(scope Scope) {
+		if !slices.Contains(left, scope) {
+			left = append(left, scope)
+		}
+	}
+	for _, scope := range s {
+		engine, verb, narrowed := strings.Cut(string(scope), ":")
+		switch {
+		case slices.Contains(ceiling, scope), narrowed && ceiling.Allow(engine, Scope(verb)):
+			add(scope)
+		case !narrowed:
+			for _, engine := range scopeEngines {
+				if ceiling.Allow(engine, scope) {
+					add(Scope(engine) + ":" + scope)
+				}
+			}
+		}
+	}
+	return left
+}
+
 // ParseScopes reads a list of scopes, each once whatever it was given. An empty
 // list is the empty set, which allows nothing. The error names the entry by its
 // number.

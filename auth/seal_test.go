@@ -26,7 +26,7 @@ func sealer(t require.TestingT, fill byte) *auth.Sealer {
 	return s
 }
 
-func owner(prefix string) *auth.Principal { return &auth.Principal{Slug: "x", Prefix: prefix} }
+func owner(slug string) *auth.Principal { return &auth.Principal{Slug: slug, Prefix: "mcp/x"} }
 
 func TestSealerRefusesKeysOfAnotherSize(t *testing.T) {
 	for _, size := range []int{0, 16, 31, 33, 64} {

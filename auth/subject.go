@@ -61,6 +61,7 @@ type home struct {
 	prefix string
 	grants Grants
 	limit  Limit
+	rules  []*rule
 }
 
 func newHome(prefix string, grants Grants, limit Limit) (*home, error) {
@@ -77,19 +78,4 @@ func newHome(prefix string, grants Grants, limit Limit) (*home, error) {
 		return nil, fault.New(fault.Invalid, "a rate limit has requests and a window, and no negative burst")
 	}
 	return &home{prefix: prefix, grants: grants, limit: limit}, nil
-}
-
-// principal makes the principal of a verified identity; nothing else makes one.
-func (h *home) principal(id Identity) (*Principal, error) {
-	slug, err := Slug(id.Subject)
-	if err != nil {
-		return nil, err
-	}
-	return &Principal{
-		Subject: id.Subject, Slug: slug, Method: id.Method, Issuer: id.Issuer, CredentialID: id.CredentialID,
-		Scopes: id.Scopes, Ceiling: AllScopes(), ExpiresAt: id.ExpiresAt, BindCiphertexts: id.BindCiphertexts,
-		Prefix: h.prefix + "/" + slug,
-		Grants: ownGrants(slug).with(h.grants).with(id.Grants),
-		Limit:  h.limit,
-	}, nil
 }

@@ -90,7 +90,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, fmt.Errorf("the server's keys: %w", err)
 	}
 	a.runner, err = tools.NewRunner(o.catalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
-		ReadOnly: cfg.Tools.ReadOnly, Exclude: cfg.Tools.Exclude,
+		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,
 		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys,
 	})
 	if err != nil {

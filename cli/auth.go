@@ -3,6 +3,7 @@ package cli
 import (
 	"vault-mcp/auth"
 	"vault-mcp/config"
+	"vault-mcp/tools"
 )
 
 // openAuth makes the authenticator from the settings.
@@ -20,5 +21,13 @@ func openAuth(cfg *config.Config) (*auth.Authenticator, error) {
 		KeysFile:      cfg.Auth.KeysFile,
 		LaunchKey:     cfg.Auth.LaunchKey,
 		LaunchSubject: cfg.Auth.Subject,
+		Rules:         string(cfg.Auth.Principals),
+		Tool:          func(entry string) bool { return theCatalog().IsTool(entry) },
+		Toolset:       tools.IsToolset,
 	})
+}
+
+// offer is the tools that the settings offer.
+func offer(cfg *config.Config) tools.Offer {
+	return tools.Offer{ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude}
 }

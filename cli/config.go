@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"vault-mcp/config"
-	"vault-mcp/tools"
 )
 
 func configCommand(o *options) *cobra.Command {
@@ -41,7 +40,7 @@ func configCheck(o *options) *cobra.Command {
 // usable makes, as far as that needs no network and leaves nothing behind, what
 // the settings describe, and says all that is wrong with it.
 func usable(cfg *config.Config) error {
-	_, tooling := tools.NewCatalog().Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude)
+	_, tooling := theCatalog().Off(offer(cfg))
 	client, vault := openVault(cfg)
 	if vault == nil {
 		client.Close()

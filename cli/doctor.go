@@ -110,7 +110,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("settings", stateBroken, err.Error(), "correct them; vault-mcp config env lists all settings")
 		return
 	}
-	if _, err := tools.NewCatalog().Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude); err != nil {
+	if _, err := theCatalog().Off(offer(cfg)); err != nil {
 		d.found("settings", stateBroken, err.Error(), "vault-mcp tools lists all names")
 		return
 	}
@@ -223,8 +223,8 @@ func (d *doctor) token(ctx context.Context, client *vaultx.Client) bool {
 // policies asks Vault whether the token may do what each tool needs, at a place
 // below the prefix that a subject would have.
 func (d *doctor) policies(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
-	catalog := tools.NewCatalog()
-	off, _ := catalog.Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude) // what is wrong with them was told before
+	catalog := theCatalog()
+	off, _ := catalog.Off(offer(cfg)) // what is wrong with them was told before
 	on := slices.DeleteFunc(slices.Clone(catalog.Tools()), func(t *tools.Tool) bool { return off[t] != nil })
 	list := tools.Permissions(on, mounts(cfg), someSubject(cfg))
 	for i := range list {

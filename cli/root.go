@@ -47,9 +47,12 @@ type usageError struct{ error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// theCatalog is the catalogue, made when it is first asked for.
+var theCatalog = sync.OnceValue(tools.NewCatalog)
+
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	o := &options{in: in, out: out, err: errOut, set: map[string]string{}, catalog: sync.OnceValue(tools.NewCatalog)}
+	o := &options{in: in, out: out, err: errOut, set: map[string]string{}, catalog: theCatalog}
 	root := &cobra.Command{
 		Use:           "vault-mcp",
 		Short:         "Safe access to HashiCorp Vault for AI agents, over the Model Context Protocol",

@@ -44,6 +44,7 @@ var checks = map[string]func(value any) error{
 	"hosts":         each(isHostPort),
 	"origins":       each(isOrigin),
 	"tools":         each(isTool),
+	"toolsets":      each(isToolset),
 	"grants":        areGrants,
 }
 
@@ -179,6 +180,13 @@ var toolName = sync.OnceValue(func() *regexp.Regexp {
 func isTool(s string) error {
 	if !toolName().MatchString(s) {
 		return errors.New("want names of tools (kv.destroy, kv_destroy) or engines (kv.*)")
+	}
+	return nil
+}
+
+func isToolset(s string) error {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") != "" {
+		return errors.New("want names of toolsets, like kv or read")
 	}
 	return nil
 }

@@ -19,7 +19,8 @@
 //
 // The kind follows from the Go type: string, bool, int, time.Duration (10s,
 // 300s, 1h30m), []string (separated by commas, or a list in a file),
-// map[string][]string (a JSON object, or a table in a file) and secret.Text.
+// map[string][]string (a JSON object, or a table in a file), Tables (a JSON list
+// of objects, or a list of tables in a file) and secret.Text.
 //
 // # Sources
 //
@@ -104,7 +105,8 @@ type Auth struct {
 	KeysFile      string              `env:"API_KEYS_FILE" default:"$STATE_DIR/api-keys.json" help:"File of the hashed API keys that 'vault-mcp key' keeps."`
 	LaunchKey     secret.Text         `env:"VAULT_MCP_API_KEY" check:"header" help:"API key as which the calls of a stdio server are made."`
 	Subject       string              `env:"SUBJECT" default:"stdio-agent" check:"subject" help:"Subject of a stdio server that was launched without a credential."`
-	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
+	Principals    Tables              `env:"PRINCIPALS" help:"Rules that map verified identities to prefix, scopes, grants, limits and tools, the first that matches: a list of tables in a file, a JSON list of objects in the environment. See docs/principals.md."`
+	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal of the operator's own may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
 }
 
 // Calls bounds what a caller can ask for.
@@ -121,7 +123,8 @@ type Calls struct {
 type Tools struct {
 	Names    string   `env:"TOOL_NAMES" default:"auto" enum:"auto|dotted|underscore" help:"Spelling of tool names in lists: kv.read, kv_read, or what the client is known to accept. Calls may use either."`
 	ReadOnly bool     `env:"READ_ONLY" default:"false" help:"Offer only tools whose effect is to read."`
-	Exclude  []string `env:"TOOLS_EXCLUDE" check:"tools" help:"Tools that are not offered, by name (kv.destroy) or by engine (kv.*)."`
+	Sets     []string `env:"TOOLSETS" check:"toolsets" help:"Toolsets that are offered: kv, transit, db, ssh, kms, read (what only reads), crypto (transit and kms), credentials (db and ssh). Empty: all."`
+	Exclude  []string `env:"TOOLS_EXCLUDE" check:"tools" help:"Tools that are not offered, by name (kv.destroy), by engine (kv.*) or by toolset."`
 }
 
 // HTTP is the listener of 'vault-mcp http'.

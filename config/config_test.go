@@ -47,6 +47,8 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, "auto", c.Tools.Names)
 	require.False(t, c.Tools.ReadOnly)
 	require.Empty(t, c.Tools.Exclude)
+	require.Empty(t, c.Tools.Sets)
+	require.Empty(t, c.Auth.Principals)
 	require.Empty(t, c.Auth.Grants)
 	require.Equal(t, "127.0.0.1", c.HTTP.Host)
 	require.Equal(t, 8089, c.HTTP.Port)
@@ -137,7 +139,9 @@ func TestBadValues(t *testing.T) {
 		"RATE_LIMIT_WINDOW_SECONDS": {"0", "60s", "99999999999999999999"},
 		"RATE_LIMIT_BURST":          {"0", "-1"},
 		"TOOL_NAMES":                {"dots"},
+		"PRINCIPALS":                {"x", "{}", "null", `["a"]`, `[null]`, `[{"a":1,"a":2}]`, `[{"a":"\u0001"}]`, `[{}] x`, `[{}`},
 		"TOOLS_EXCLUDE":             {"KV.*", "*", "kv.a.b"},
+		"TOOLSETS":                  {"KV", "*", "kv.*", "kv_x", "a b"},
 		"HOST":                      {"localhost:80", "a/b", "::g"},
 		"PORT":                      {"-1", "65536", "0x50"},
 		"PUBLIC_URL":                {"mcp.example", "ftp://x", "https://x?y", "https://u@x"},
@@ -207,7 +211,8 @@ func TestShow(t *testing.T) {
 	const canary = "canary-0123456789"
 	token := write(t, "token", canary)
 	c, err := load(t, "VAULT_TOKEN_FILE="+token, `API_KEYS_JSON={"`+canary+`":"dev"}`, "PORT=9",
-		`GRANTS={"ssh":["b","a"],"kms":[]}`, "TOOLS_EXCLUDE=kv.read,kv.list", "RATE_LIMIT_WINDOW_SECONDS=90")
+		`GRANTS={"ssh":["b","a"],"kms":[]}`, "TOOLS_EXCLUDE=kv.read,kv.list", "RATE_LIMIT_WINDOW_SECONDS=90",
+		`PRINCIPALS=[ {"subject": "dev",  "scopes": ["kv:read"]} ]`, "TOOLSETS=kv, read")
 	require.NoError(t, err)
 	var out strings.Builder
 	require.NoError(t, c.Show(&out))
@@ -222,6 +227,8 @@ func TestShow(t *testing.T) {
 		`RATE_LIMIT_WINDOW_SECONDS +90 +environment`,
 		`TOOLS_EXCLUDE +kv\.read,kv\.list +environment`,
 		`GRANTS +\{"kms":\[\],"ssh":\["b","a"\]\} +environment`,
+		`PRINCIPALS +\[\{"subject":"dev","scopes":\["kv:read"\]\}\] +environment`,
+		`TOOLSETS +kv,read +environment`,
 	} {
 		require.Regexp(t, `(?m)^`+line+`$`, shown)
 	}

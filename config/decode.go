@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"vault-mcp/secret"
 )
@@ -47,6 +49,9 @@ func decode(s setting, raw any) (reflect.Value, error) {
 	case KindList:
 		list, err := decodeList(raw)
 		return reflect.ValueOf(list), err
+	case KindTables:
+		tables, err := decodeTables(raw)
+		return reflect.ValueOf(tables), err
 	case KindMap:
 		m, err := decodeMap(raw)
 		return reflect.ValueOf(m), err
@@ -214,4 +219,44 @@ func decodeMap(raw any) (map[string][]string, error) {
 		m[key] = list
 	}
 	return m, nil
+}
+
+// decodeTables takes a JSON list of objects in text, or a list of tables. An empty
+// one is no text.
+func decodeTables(raw any) (Tables, error) {
+	want := errors.New("want a list of tables, or a JSON list of objects, no name given twice")
+	text, ok := raw.(string)
+	switch {
+	case text != "":
+	case ok:
+		return "", nil
+	default:
+		// Lists come in the types that the parsers like.
+		written, err := json.Marshal(raw, json.Deterministic(true))
+		if err != nil {
+			return "", want
+		}
+		text = string(written)
+	}
+	var tables []map[string]jsontext.Value
+	if json.Unmarshal([]byte(text), &tables) != nil || tables == nil || slices.ContainsFunc(tables, func(t map[string]jsontext.Value) bool { return t == nil }) {
+		return "", want
+	}
+	dec := jsontext.NewDecoder(strings.NewReader(text))
+	for {
+		token, err := dec.ReadToken()
+		if err != nil { // the end, since it is JSON
+			break
+		}
+		if token.Kind() == '"' {
+			if _, err := decodeText(token.String()); err != nil {
+				return "", errors.New("want tables without control characters")
+			}
+		}
+	}
+	value := jsontext.Value(text)
+	if len(tables) == 0 || value.Compact() != nil {
+		return "", nil
+	}
+	return Tables(value), nil
 }

@@ -22,8 +22,13 @@ const (
 	KindSeconds  Kind = "seconds"
 	KindList     Kind = "list"
 	KindMap      Kind = "map"
+	KindTables   Kind = "tables"
 	KindSecret   Kind = "secret"
 )
+
+// Tables is a list of tables, as the text of a JSON list of objects. The package
+// that uses it reads it.
+type Tables string
 
 // Setting is what the reference says of one setting.
 type Setting struct {
@@ -101,6 +106,8 @@ func kindOf(f reflect.StructField) Kind {
 		return KindList
 	case reflect.TypeFor[map[string][]string]():
 		return KindMap
+	case reflect.TypeFor[Tables]():
+		return KindTables
 	case reflect.TypeFor[secret.Text]():
 		return KindSecret
 	}

@@ -102,7 +102,7 @@ func (e *endpoint) streamContext(r *http.Request, c *caller) (context.Context, c
 			case <-tick.C:
 			}
 			p, err := e.opt.Authenticate(ctx, r.Header)
-			if err != nil || p == nil || p.ID() != c.principal.ID() || p.Slug != c.principal.Slug {
+			if err != nil || p == nil || p.ID() != c.principal.ID() || p.Prefix != c.principal.Prefix {
 				cancel()
 				return
 			}

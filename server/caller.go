@@ -67,7 +67,7 @@ const callerKey = "caller"
 func (c *caller) tokenInfo() *sdkauth.TokenInfo {
 	info := &sdkauth.TokenInfo{Extra: map[string]any{callerKey: c}}
 	if p := c.principal; p != nil {
-		info.UserID = p.ID() + "|" + p.Slug
+		info.UserID = p.ID() + "|" + p.Prefix
 		info.Expiration = p.ExpiresAt
 	}
 	return info

@@ -16,9 +16,6 @@ package tools
 import (
 	"fmt"
 	"slices"
-	"strings"
-
-	"vault-mcp/fault"
 )
 
 // Catalog is the set of tools of a server.
@@ -58,41 +55,9 @@ func (c *Catalog) Lookup(name string) (*Tool, bool) {
 }
 
 // Match returns the tools that an entry of a configured list means: a tool's
-// name in either spelling, or an engine's.
+// name in either spelling, an engine's, or a toolset's.
 func (c *Catalog) Match(entry string) []*Tool {
-	if t, ok := c.Lookup(entry); ok {
-		return []*Tool{t}
-	}
-	var of []*Tool
-	for _, t := range c.tools {
-		if t.Engine == strings.TrimSuffix(entry, ".*") {
-			of = append(of, t)
-		}
-	}
-	return of
-}
-
-// Off says which tools configuration switches off, and what their callers are
-// told. An entry of exclude that means no tool is an error.
-func (c *Catalog) Off(readOnly bool, exclude []string) (map[*Tool]*fault.Error, error) {
-	off := make(map[*Tool]*fault.Error)
-	if readOnly {
-		for _, t := range c.tools {
-			if t.Effect != Reads {
-				off[t] = fault.New(fault.Forbidden, "this server is read-only")
-			}
-		}
-	}
-	for i, entry := range exclude {
-		matched := c.Match(entry)
-		if len(matched) == 0 {
-			return nil, fmt.Errorf("TOOLS_EXCLUDE: entry %d names no tool and no engine", i+1)
-		}
-		for _, t := range matched {
-			off[t] = fault.New(fault.Forbidden, "this tool is switched off on this server")
-		}
-	}
-	return off, nil
+	return slices.DeleteFunc(slices.Clone(c.tools), func(t *Tool) bool { return !t.meant(entry) })
 }
 
 // Names lists the dotted names of tools.

@@ -37,6 +37,7 @@ func identify(rec *audit.Record, p *auth.Principal) {
 		return
 	}
 	rec.Subject, rec.AuthMethod, rec.CredentialID = p.Slug, string(p.Method), p.CredentialID
+	rec.Issuer, rec.Rule = p.Issuer, p.Rule
 }
 
 // attempt records what is about to be done; without the record it is not done.

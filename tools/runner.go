@@ -35,8 +35,9 @@ type Result struct {
 
 // Options are a Runner's settings.
 type Options struct {
-	ReadOnly    bool          // only tools of effect read
-	Exclude     []string      // tools or engines that are switched off
+	ReadOnly    bool          // see Offer
+	Sets        []string      // see Offer
+	Exclude     []string      // see Offer
 	CallTimeout time.Duration // deadline of one call, default 10 s
 	WrapTTLMax  time.Duration // longest life of a wrapping token, default 5 min
 	KMS         *kmsx.Client  // AWS KMS; nil: its tools are hidden, and refused when called
@@ -52,12 +53,12 @@ type Runner struct {
 	sealer  *auth.Sealer
 	log     *zap.Logger
 	opt     Options
-	off     map[*Tool]*fault.Error // what its callers are told
+	access  *Access
 
 	refusals *refusals
 }
 
-// NewRunner makes a Runner. An entry of Options.Exclude that matches no tool
+// NewRunner makes a Runner. An entry of Sets or Exclude that means no tool
 // is an error. All parts are required: a Runner without a trail or a limiter
 // would let calls through that nobody counts, one without a sealer could not
 // tell whose a lease is.
@@ -74,19 +75,12 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	off, err := c.Off(opt.ReadOnly, opt.Exclude)
+	access, err := NewAccess(c, Offer{ReadOnly: opt.ReadOnly, Sets: opt.Sets, Exclude: opt.Exclude}, opt.KMS != nil)
 	if err != nil {
 		return nil, err
 	}
-	if opt.KMS == nil {
-		for _, t := range c.Tools() {
-			if t.UsesKMS() {
-				off[t] = fault.New(fault.Unavailable, "AWS KMS is not enabled on this server")
-			}
-		}
-	}
 	return &Runner{
-		catalog: c, vault: v, trail: trail, limiter: l, sealer: s, log: log, opt: opt, off: off, refusals: newRefusals(),
+		catalog: c, vault: v, trail: trail, limiter: l, sealer: s, log: log, opt: opt, access: access, refusals: newRefusals(),
 	}, nil
 }
 
@@ -104,7 +98,7 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 		return nil
 	}
 	for _, t := range r.catalog.Tools() {
-		if r.permit(t, p) == nil {
+		if r.access.Permit(t, p) == nil {
 			seen = append(seen, t)
 		}
 	}
@@ -119,8 +113,8 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //  2. the principal is present and has not expired
 //  3. rate limit, counted for refused callers as well
 //  4. the tool is enabled, permitted in read-only mode, and within the
-//     principal's scopes: before decoding, so that who may not call learns
-//     nothing about arguments
+//     principal's toolsets and scopes: before decoding, so that who may not call
+//     learns nothing about arguments
 //  5. the arguments are decoded strictly and held against their bounds
 //  6. the need is resolved to one operation on one path or key; a lease's handle
 //     is opened, which only its owner's call can; and the objects that are named
@@ -197,7 +191,7 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if tool == nil {
 		return res, fault.New(fault.NotFound, "there is no such tool")
 	}
-	if err := r.permit(tool, p); err != nil {
+	if err := r.access.Permit(tool, p); err != nil {
 		return res, err
 	}
 	in, values, err := tool.input.decode(r.call.Args) // 5
@@ -259,7 +253,7 @@ func (r *run) bind(op operation) *Env {
 		env.Vault = r.vaults
 	}
 	if op.kms != nil {
-		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.Slug, SubjectContext: p.BindCiphertexts, Retryable: r.tool.Retryable})
+		r.keys = r.opt.KMS.Bind(*op.kms, kmsx.BindOptions{Owner: p.ID(), Subject: p.ID(), SubjectContext: p.BindCiphertexts, Retryable: r.tool.Retryable})
 		env.KMS = r.keys
 	}
 	return env
@@ -272,16 +266,4 @@ func (r *run) undelivered(err error) error {
 		return err
 	}
 	return fault.From(err).With("outcome", outcomeUnknown)
-}
-
-// permit says whether a principal may call a tool at all.
-func (r *Runner) permit(t *Tool, p *auth.Principal) error {
-	if off := r.off[t]; off != nil {
-		return off
-	}
-	if t.Scope != "" && !p.Scopes.Allow(t.Engine, t.Scope) {
-		return fault.Newf(fault.Forbidden, "this needs the scope %s or %s:%s", t.Scope, t.Engine, t.Scope).
-			With("scope", string(t.Scope))
-	}
-	return nil
 }
