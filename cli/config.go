@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"vault-mcp/config"
 	"vault-mcp/tools"
@@ -42,7 +43,7 @@ func configCheck(o *options) *cobra.Command {
 // the settings describe, and says all that is wrong with it.
 func usable(cfg *config.Config) error {
 	_, tooling := tools.NewCatalog().Off(cfg.Tools.ReadOnly, cfg.Tools.Exclude)
-	client, vault := openVault(cfg)
+	client, vault := openVault(cfg, zap.NewNop())
 	if vault == nil {
 		client.Close()
 	}
