@@ -71,7 +71,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, fmt.Errorf("the audit trail: %w", err)
 	}
 	a.close = append(a.close, a.trail.Close)
-	if a.vault, err = openVault(cfg); err != nil {
+	if a.vault, err = openVault(cfg, a.log); err != nil {
 		return a, usageError{err}
 	}
 	keys, err := openKMS(cfg)
@@ -97,6 +97,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.close = append(a.close, func() error { a.vault.Close(); return nil })
+	a.vault.Start()
 	a.server, err = server.New(server.Options{
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),
@@ -126,16 +127,19 @@ func (a *app) watched(name string, check func(context.Context) error) func(conte
 	was := ""
 	return func(ctx context.Context) error {
 		err := check(ctx)
-		is := ""
+		is, how := "", "not ready"
 		if err != nil {
 			is = fault.From(err).Msg
+		}
+		if errors.As(err, new(interface{ Degraded() bool })) {
+			how = "degraded"
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
 		case is == was:
 		case is != "":
-			a.log.Warn("not ready", zap.String("check", name), zap.String("detail", is))
+			a.log.Warn(how, zap.String("check", name), zap.String("detail", is))
 		default:
 			a.log.Info("ready again", zap.String("check", name))
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"vault-mcp/config"
 )
@@ -41,7 +42,7 @@ func configCheck(o *options) *cobra.Command {
 // the settings describe, and says all that is wrong with it.
 func usable(cfg *config.Config) error {
 	_, tooling := theCatalog().Off(offer(cfg))
-	client, vault := openVault(cfg)
+	client, vault := openVault(cfg, zap.NewNop())
 	if vault == nil {
 		client.Close()
 	}

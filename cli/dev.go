@@ -86,6 +86,7 @@ func (o *options) prepareDev(ctx context.Context) error {
 func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 	elsewhere := []string{
 		"VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_CAPATH", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_TLS_SERVER_NAME",
+		"VAULT_AUTH_MOUNT", "VAULT_AUTH_ROLE", "VAULT_ROLE_ID", "VAULT_SECRET_ID", "VAULT_JWT_FILE",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_KMS_ENDPOINT", "AWS_KMS_DEFAULT_KEY_ID",
 	}
 	o.env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
@@ -96,6 +97,7 @@ func (o *options) dev(ctx context.Context, vaultOnly bool) error {
 		o.set[name] = ""
 	}
 	o.set["VAULT_ADDR"], o.set["KV_MOUNT"], o.set["AUTH_API_KEY_ENABLED"] = "http://127.0.0.1", "secret", "true"
+	o.set["VAULT_AUTH_METHOD"], o.set["VAULT_SECRET_ID_WRAPPED"] = "token", "false"
 	o.set["AWS_KMS_ENABLED"], o.set["AWS_USE_FIPS_ENDPOINT"] = "false", "false" // until there is one
 	cfg, err := o.load()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"vault-mcp/auth"
 	"vault-mcp/config"
@@ -67,7 +68,8 @@ func doctorCommand(o *options) *cobra.Command {
 		Short: "Find out what is wrong with the installation, and what to do about it",
 		Long: `Checks the settings, the state folder, the keys of callers, and Vault: that it is
 reachable, its clock, the server's token, the KV mount, and whether the token's policies allow
-what each tool needs. It changes nothing. Exit code 1: something is broken.`,
+what each tool needs. It changes nothing; where the server logs in to Vault, so does it, and
+ends its token afterwards. Exit code 1: something is broken.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
@@ -120,12 +122,13 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 	}
 	d.state(cfg)
 	d.callers(cfg)
-	client, err := openVault(cfg)
+	client, err := openVault(cfg, zap.NewNop())
 	if err != nil {
 		d.found("vault", stateBroken, err.Error(), "correct the setting")
 		return
 	}
 	defer client.Close()
+	defer func() { _ = client.LogOut(ctx) }() // nothing was issued under it, and it ends by itself if need be
 	d.vault(ctx, cfg, client)
 }
 
@@ -189,7 +192,11 @@ func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.C
 	if cfg.Vault.Namespace != "" && !health.Enterprise {
 		d.found("namespace", stateWarning, "VAULT_NAMESPACE is set, and this Vault does not say that it is an Enterprise one: the Community Edition ignores namespaces, so it would isolate nothing", "unset it, unless this is an OpenBao with namespaces")
 	}
-	if !d.token(ctx, client) {
+	if cfg.Vault.SecretWrapped || vaultx.LooksWrapped(cfg.Vault.SecretID) && cfg.Vault.AuthMethod == vaultx.LoginAppRole {
+		d.found("login", stateSkipped, "the secret id is wrapped and can be unwrapped once, which is for the server to do", "")
+		return
+	}
+	if !d.token(ctx, cfg, client) {
 		return
 	}
 	if err := client.KVVersion2(ctx); err != nil {
@@ -198,26 +205,6 @@ func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.C
 		d.found("kv mount", stateOK, cfg.Vault.KVMount, "")
 	}
 	d.policies(ctx, cfg, client)
-}
-
-// token looks at the server's own token. It reports whether it is accepted.
-func (d *doctor) token(ctx context.Context, client *vaultx.Client) bool {
-	info, err := client.Token(ctx)
-	ttl := time.Duration(info.TTL) * time.Second
-	switch {
-	case errors.Is(err, fault.Forbidden):
-		d.found("token", stateSkipped, "accepted, but it may not look itself up", "")
-	case err != nil:
-		d.found("token", stateBroken, fault.From(err).Msg, "give a valid token in VAULT_TOKEN or VAULT_TOKEN_FILE")
-		return false
-	case len(info.Policies) == 1 && info.Policies[0] == "root":
-		d.found("token", stateWarning, "it is a root token", "give the server a token with just the policies that it needs (docs/tools.md lists the needs)")
-	case info.TTL > 0 && ttl < soonExpiring:
-		d.found("token", stateWarning, fmt.Sprintf("it ends in %s", ttl), "renew it, or issue a periodic one")
-	default:
-		d.found("token", stateOK, "accepted", "")
-	}
-	return true
 }
 
 // policies asks Vault whether the token may do what each tool needs, at a place

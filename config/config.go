@@ -68,6 +68,13 @@ type Vault struct {
 	Addr          string      `env:"VAULT_ADDR" default:"http://localhost:8200" check:"base-url" help:"Address of Vault: scheme, host and port. Use https unless Vault is on this machine."`
 	Namespace     string      `env:"VAULT_NAMESPACE" check:"path-or-empty" help:"Namespace sent with every request (Vault Enterprise; the Community Edition ignores it)."`
 	Token         secret.Text `env:"VAULT_TOKEN" check:"header" help:"Token with which the server calls Vault."`
+	AuthMethod    string      `env:"VAULT_AUTH_METHOD" default:"token" enum:"token|approle|kubernetes|jwt|cert" help:"How the server logs in to Vault. Not set, with VAULT_ROLE_ID: approle. A VAULT_TOKEN_FILE is read again when it changes, as Vault Agent writes it."`
+	AuthMount     string      `env:"VAULT_AUTH_MOUNT" check:"path-or-empty" help:"Mount of the auth method. Empty: the method's own name."`
+	AuthRole      string      `env:"VAULT_AUTH_ROLE" help:"Role of the login with kubernetes, jwt and cert; with approle the role from which a wrapped VAULT_SECRET_ID must come."`
+	RoleID        secret.Text `env:"VAULT_ROLE_ID" check:"header" help:"Role id of the login with approle."`
+	SecretID      secret.Text `env:"VAULT_SECRET_ID" check:"header" help:"Secret id of the login with approle, or a wrapping token around one. A VAULT_SECRET_ID_FILE is read at each login."`
+	SecretWrapped bool        `env:"VAULT_SECRET_ID_WRAPPED" default:"false" help:"VAULT_SECRET_ID is a wrapping token; one that begins with hvs. is taken for one anyway."`
+	JWTFile       string      `env:"VAULT_JWT_FILE" check:"file" help:"File of the JWT of the login with kubernetes and jwt, read at each login. Kubernetes: the pod's own token unless set."`
 	CACert        string      `env:"VAULT_CACERT" check:"file" help:"PEM file with the certificate authority of Vault."`
 	CAPath        string      `env:"VAULT_CAPATH" check:"folder" help:"Folder of PEM files with certificate authorities of Vault."`
 	ClientCert    string      `env:"VAULT_CLIENT_CERT" check:"file" help:"PEM file with our client certificate. Needs VAULT_CLIENT_KEY."`
@@ -164,3 +171,7 @@ func (c *Config) File() string { return c.loaded.file }
 // Source says where the value of a setting came from: "default", "file",
 // "environment" or "flag", and "" for a name that is no setting.
 func (c *Config) Source(env string) string { return string(c.loaded.origin[env].source) }
+
+// SecretFile is the file from which a secret was read, for those that are read
+// again; "" if the secret was given in the clear, or not at all.
+func (c *Config) SecretFile(env string) string { return c.loaded.files[env] }

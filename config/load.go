@@ -43,6 +43,7 @@ type loaded struct {
 	file     string
 	found    bool              // the file was not named but found in the working directory
 	origin   map[string]origin // by name in the environment
+	files    map[string]string // of secrets that were read from one
 	warnings []string
 }
 
@@ -56,6 +57,7 @@ type layer struct {
 type loader struct {
 	settings *koanf.Koanf
 	origin   map[string]origin
+	files    map[string]string
 	warnings []string
 	mistakes []error
 }
@@ -64,7 +66,7 @@ type loader struct {
 // every mistake found, each on a line of its own; on error there is no Config.
 func Load(o Options) (*Config, error) {
 	env := environment(o.Env)
-	l := &loader{settings: koanf.New("\x00"), origin: map[string]origin{}}
+	l := &loader{settings: koanf.New("\x00"), origin: map[string]origin{}, files: map[string]string{}}
 	path, found, err := findFile(o, env)
 	l.mistake(err)
 	l.add(layer{fromDefault, defaults(env)})
@@ -80,11 +82,12 @@ func Load(o Options) (*Config, error) {
 	if len(l.mistakes) > 0 {
 		return nil, errors.Join(l.mistakes...)
 	}
+	c.loaded = loaded{file: path, found: found, origin: l.origin, files: l.files}
 	l.mistake(consistent(c))
+	l.mistake(login(c))
 	if len(l.mistakes) > 0 {
 		return nil, errors.Join(l.mistakes...)
 	}
-	c.loaded = loaded{file: path, found: found, origin: l.origin}
 	c.loaded.warnings = slices.Concat(l.warnings, notices(c))
 	return c, nil
 }
@@ -115,6 +118,7 @@ func (l *loader) inlineFiles(from layer) {
 			name = s.Key
 		}
 		at := origin{from.source, name}
+		file := "" // from which the value is read
 		if key := s.Key + strings.ToLower(fileSuffix); s.Secret && from.values[key] != nil {
 			fileAt := origin{from.source, at.name + fileSuffix}
 			if from.source == fromFile {
@@ -131,11 +135,12 @@ func (l *loader) inlineFiles(from layer) {
 			if warning != "" {
 				l.warnings = append(l.warnings, fmt.Sprintf("%s: %s", fileAt, warning))
 			}
+			file, _ = from.values[key].(string)
 			delete(from.values, key)
 			from.values[s.Key], at = value, fileAt
 		}
 		if from.values[s.Key] != nil {
-			l.origin[s.Env] = at
+			l.origin[s.Env], l.files[s.Env] = at, file
 		}
 	}
 }

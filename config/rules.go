@@ -12,7 +12,7 @@ import (
 // around mounts and prefixes by taking it off. c is not in use yet.
 func consistent(c *Config) error {
 	for _, path := range []*string{
-		&c.Vault.Namespace, &c.Vault.KVMount, &c.Vault.TransitMount, &c.Vault.DatabaseMount, &c.Vault.SSHMount, &c.Auth.DefaultPrefix,
+		&c.Vault.Namespace, &c.Vault.KVMount, &c.Vault.TransitMount, &c.Vault.DatabaseMount, &c.Vault.SSHMount, &c.Vault.AuthMount, &c.Auth.DefaultPrefix,
 	} {
 		*path = strings.Trim(*path, "/")
 	}
@@ -41,6 +41,7 @@ func notices(c *Config) []string {
 	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_TOKEN"].source == fromEnv,
 		"VAULT_TOKEN of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
 
+	out = append(out, loginNotices(c)...)
 	if isLoopback(c.HTTP.Host) {
 		return out
 	}

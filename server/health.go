@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -29,7 +30,8 @@ type health struct {
 	running map[string]chan checked // each check's last run, until its result is taken
 }
 
-// checked is one check's result. The detail is "ok" or a kind of fault.
+// checked is one check's result. The detail is "ok", "degraded" or a kind of
+// fault.
 type checked struct {
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
@@ -118,7 +120,15 @@ func runCheck(ctx context.Context, check func(context.Context) error) chan check
 			}
 			result <- found
 		}()
-		if err := check(ctx); err != nil {
+		err := check(ctx)
+		var still interface{ Degraded() bool }
+		switch {
+		case err == nil:
+		case errors.As(err, &still) && still.Degraded():
+			// Calls are served. A fault that all replicas have, as one of a login,
+			// would otherwise take all of them out of service while they could.
+			found.Detail = "degraded"
+		default:
 			found = checked{Detail: string(fault.KindOf(err))}
 		}
 	}()

@@ -22,9 +22,11 @@ import (
 type Config struct {
 	Address          string      // http(s)://host:port
 	Namespace        string      // Enterprise and OpenBao; empty: none
-	Token            secret.Text // of the server
-	CACert, CAPath   string      // PEM file or folder of CAs, instead of the system's
-	ClientCert       string      // PEM file; with ClientKey
+	Token            secret.Text // of the server, unless Login gives another
+	Login            Login
+	Notice           func(Notice) // hears what becomes of the token; it must not wait; nil: nobody does
+	CACert, CAPath   string       // PEM file or folder of CAs, instead of the system's
+	ClientCert       string       // PEM file; with ClientKey
 	ClientKey        string
 	TLSServerName    string
 	SkipVerify       bool
@@ -46,7 +48,9 @@ type Client struct {
 	brk   breaker
 	probe probe
 
-	tokens tokens // the server's own
+	tokens tokens  // the server's own
+	keeper *keeper // nil: tokens are of another kind
+	login  *login  // nil: there is none
 
 	// The stock clients. They have no token: each request is given its own. A
 	// client is never cloned.
@@ -86,7 +90,10 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent), tokens: fixedToken(cfg.Token)}
+	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent)}
+	if err := c.chooseTokens(); err != nil {
+		return nil, err
+	}
 	c.http = &http.Client{
 		Transport:     &guard{base: base, next: wire, maxResponse: cfg.MaxResponseBytes},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -100,11 +107,17 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends idle connections, and the server's own question if one is under
+// Close ends idle connections, and the server's own questions that are under
 // way. The guard does not pass the former on: the stock client would do it after
 // every request that fails.
+//
+// A token that a login gave is not revoked: Vault would end the leases that were
+// issued under it at once, credentials that agents use. It ends by itself.
 func (c *Client) Close() {
 	c.probe.end()
+	if c.keeper != nil {
+		c.keeper.close()
+	}
 	c.wire.CloseIdleConnections()
 }
 

@@ -27,6 +27,7 @@ type probe struct {
 	mu      sync.Mutex
 	at      time.Time
 	last    error
+	era     int           // counts the tokens that were in force
 	running chan struct{} // closed when the question under way is answered; nil: none is
 	cancel  context.CancelFunc
 }
@@ -37,8 +38,14 @@ var lookupSelf = fixed(http.MethodGet, "auth/token/lookup-self")
 // server's own token, because an unauthenticated health check says 200 while
 // every call fails (a full audit device, a token that has ended). The answer
 // is up to a second old. It is for everyone who asks, so it does not depend on
-// how long one of them is willing to wait.
-func (c *Client) Ready(ctx context.Context) error { return c.ready(context.WithoutCancel(ctx)) }
+// how long one of them is willing to wait. An error with a method Degraded that
+// says true is of a Vault that serves, with a token that cannot be replaced.
+func (c *Client) Ready(ctx context.Context) error {
+	if err := c.ready(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return c.trouble()
+}
 
 // ready is Ready for one who does not wait longer than its context: it then gets
 // the context's end.
@@ -52,7 +59,7 @@ func (c *Client) ready(ctx context.Context) error {
 		c.probe.running = make(chan struct{})
 		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyPatience)
 		c.probe.cancel = cancel
-		go c.look(asking, cancel) // Close ends it
+		go c.look(asking, cancel, c.probe.era) // Close ends it
 	}
 	answered := c.probe.running
 	c.probe.mu.Unlock()
@@ -66,8 +73,9 @@ func (c *Client) ready(ctx context.Context) error {
 	}
 }
 
-// look asks whether Vault would serve a call.
-func (c *Client) look(ctx context.Context, cancel context.CancelFunc) {
+// look asks whether Vault would serve a call. The answer is not kept if another
+// token has come into force meanwhile.
+func (c *Client) look(ctx context.Context, cancel context.CancelFunc, era int) {
 	defer cancel()
 	_, err := c.ask(lookupSelf).Do(ctx, Request{})
 	if errors.Is(err, fault.Forbidden) {
@@ -76,8 +84,19 @@ func (c *Client) look(ctx context.Context, cancel context.CancelFunc) {
 	c.probe.mu.Lock()
 	defer c.probe.mu.Unlock()
 	c.probe.at, c.probe.last = time.Now(), err
+	if c.probe.era != era {
+		c.probe.at = time.Time{}
+	}
 	close(c.probe.running)
 	c.probe.running = nil
+}
+
+// forget makes the next who asks have Vault asked, for there is another token.
+func (p *probe) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at = time.Time{}
+	p.era++
 }
 
 // end ends the question that is under way.
@@ -124,6 +143,8 @@ type TokenInfo struct {
 	Policies  []string `json:"policies"`
 	TTL       int      `json:"ttl"` // seconds; 0: does not end
 	Renewable bool     `json:"renewable"`
+	Period    int      `json:"period"` // seconds; 0: it has a maximum
+	Identity  []string `json:"identity_policies"`
 }
 
 // Token looks the server's token up.

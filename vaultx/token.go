@@ -3,6 +3,7 @@ package vaultx
 import (
 	"context"
 
+	"vault-mcp/fault"
 	"vault-mcp/secret"
 )
 
@@ -22,6 +23,75 @@ type fixedToken secret.Text
 
 func (t fixedToken) token(context.Context) (secret.Text, error) { return secret.Text(t), nil }
 func (fixedToken) renewed(context.Context, secret.Text) bool    { return false }
+
+// chooseTokens makes the source of the server's own token.
+func (c *Client) chooseTokens() error {
+	var err error
+	if c.login, err = newLogin(c, c.cfg.Login); err != nil {
+		return err
+	}
+	switch {
+	case c.login == nil && c.cfg.Login.TokenFile != "":
+		c.tokens = newTokenFile(c.cfg.Login.TokenFile, c.cfg.Token, c.cfg.Notice, c.probe.forget)
+		return nil
+	case c.login == nil && c.cfg.Token.IsZero():
+		c.tokens = fixedToken{}
+		return nil
+	}
+	k := newKeeper(c.cfg.Notice, c.probe.forget)
+	k.extend, k.look = c.renew, c.lookUp
+	if c.login != nil {
+		k.obtain = c.login.obtain
+	} else {
+		k.held = held{token: c.cfg.Token, unknown: true}
+	}
+	c.keeper, c.tokens = k, k
+	return nil
+}
+
+// Start begins to keep the server's token alive in the background, until Close:
+// it logs in where that is the way, and renews. It waits for nothing. Without it
+// the first request logs in.
+func (c *Client) Start() {
+	if c.keeper != nil {
+		c.keeper.start()
+	}
+}
+
+// LogOut ends the token that this client got by a login, if it did. It is for
+// who has issued nothing under it: see Close.
+func (c *Client) LogOut(ctx context.Context) error {
+	if c.keeper == nil {
+		return nil
+	}
+	token := c.keeper.loggedIn()
+	if token.IsZero() {
+		return nil
+	}
+	_, err := c.askWith(revokeSelf, token).Do(ctx, Request{})
+	return err
+}
+
+// degradedError says that calls are served, and that it may not stay so.
+type degradedError struct{ why *fault.Error }
+
+func (d degradedError) Error() string { return d.why.Error() }
+func (d degradedError) Unwrap() error { return d.why }
+
+// Degraded tells the error from one of a Vault that does not serve.
+func (degradedError) Degraded() bool { return true }
+
+// trouble is what threatens the server's token, though Vault takes it.
+func (c *Client) trouble() error {
+	source, ok := c.tokens.(interface{ trouble() *fault.Error })
+	if !ok {
+		return nil
+	}
+	if why := source.trouble(); why != nil {
+		return degradedError{why}
+	}
+	return nil
+}
 
 // refusedError marks the fault that Vault does not know the token.
 type refusedError struct {
