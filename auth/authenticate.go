@@ -31,6 +31,7 @@ type Options struct {
 // a second.
 type Authenticator struct {
 	opt   Options
+	home  *home
 	keys  map[digest]*Principal // of KeysJSON
 	file  *watchedKeys          // nil: no file
 	local *Principal            // of a stdio process without a key
@@ -46,7 +47,7 @@ func New(opt Options) (*Authenticator, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authenticator{opt: opt}
+	a := &Authenticator{opt: opt, home: h}
 	if opt.APIKeys {
 		if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err != nil {
 			return nil, err

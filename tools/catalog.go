@@ -95,6 +95,11 @@ func (c *Catalog) Off(readOnly bool, exclude []string) (map[*Tool]*fault.Error, 
 	return off, nil
 }
 
+// On lists the tools that are not switched off.
+func (c *Catalog) On(off map[*Tool]*fault.Error) []*Tool {
+	return slices.DeleteFunc(slices.Clone(c.tools), func(t *Tool) bool { return off[t] != nil })
+}
+
 // Names lists the dotted names of tools.
 func Names(ts []*Tool) []string {
 	names := make([]string, len(ts))
