@@ -40,6 +40,7 @@ var vendors = map[string][]string{
 	"golang.org/x/crypto/ssh":                 {"vaultx"},
 	"github.com/DeRuina/timberjack":           {"telemetry"},
 	"github.com/spf13/":                       {"cli"},
+	"github.com/hashicorp/hcl":                {"vaultx"},
 	"github.com/knadh/koanf":                  {"config"},
 	"github.com/invopop/jsonschema":           {"tools"},
 	"github.com/google/jsonschema-go":         {"tools"},

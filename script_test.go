@@ -70,7 +70,7 @@ func TestScript(t *testing.T) {
 				"PATH":       filepath.Dir(binary) + string(filepath.ListSeparator) + os.Getenv("PATH"),
 				"HOME":       filepath.Join(env.WorkDir, "home"),
 				"STATE_DIR":  filepath.Join(env.WorkDir, "state"),
-				"VAULT_ADDR": v.Addr, "VAULT_TOKEN": token.Reveal(), "VAULT_BIN": bin, "LOCAL_KMS_BIN": kms,
+				"VAULT_ADDR": v.Addr, "VAULT_TOKEN": token.Reveal(), "OPERATOR_TOKEN": v.RootToken.Reveal(), "VAULT_BIN": bin, "LOCAL_KMS_BIN": kms,
 				"API_KEYS_JSON":       apiKeys,
 				"DEFAULT_PREFIX":      path.Join("scripts", filepath.Base(filepath.Dir(env.WorkDir)), filepath.Base(env.WorkDir)), // of this run
 				"RATE_LIMIT_REQUESTS": "10000",

@@ -89,7 +89,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if err != nil {
 		return a, fmt.Errorf("the server's keys: %w", err)
 	}
-	a.runner, err = tools.NewRunner(o.catalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
+	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,
 		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys,
 	})

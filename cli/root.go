@@ -36,7 +36,6 @@ type options struct {
 	config   string            // --config
 	set      map[string]string // settings given as flags, by their environment name
 	env      []string          // "NAME=value"; nil: the environment of the process
-	catalog  func() *tools.Catalog
 }
 
 // toldError is an error that stands in the log, on standard error, already.
@@ -52,7 +51,7 @@ var theCatalog = sync.OnceValue(tools.NewCatalog)
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	o := &options{in: in, out: out, err: errOut, set: map[string]string{}, catalog: theCatalog}
+	o := &options{in: in, out: out, err: errOut, set: map[string]string{}}
 	root := &cobra.Command{
 		Use:           "vault-mcp",
 		Short:         "Safe access to HashiCorp Vault for AI agents, over the Model Context Protocol",
@@ -68,7 +67,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badFlag(err) })
 	root.AddCommand(
 		stdioCommand(o), httpCommand(o), devCommand(o), doctorCommand(o),
-		toolsCommand(o), keyCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
+		toolsCommand(o), policyCommand(o), keyCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
 	)
 	group(root)
 	err := root.Execute()

@@ -21,7 +21,7 @@ Who calls is given at launch: an API key in VAULT_MCP_API_KEY, or else SUBJECT.`
 		RunE: func(*cobra.Command, []string) error {
 			// A client waits for its subprocess, and the catalogue is a fifth of the
 			// wait: it is made while files are read and written.
-			go o.catalog()
+			go theCatalog()
 			cfg, err := o.load()
 			if err != nil {
 				return err

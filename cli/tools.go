@@ -19,7 +19,7 @@ func toolsCommand(o *options) *cobra.Command {
 		Short: "Show the catalogue of tools",
 		Args:  atMost(0),
 		RunE: func(*cobra.Command, []string) error {
-			switch catalog := o.catalog(); format {
+			switch catalog := theCatalog(); format {
 			case "table":
 				return toolsTable(o.out, catalog)
 			case "json":

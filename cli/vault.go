@@ -12,15 +12,21 @@ import (
 // openVault makes the Vault client. It reads certificates and reaches no
 // network. What becomes of the server's token goes to log.
 func openVault(cfg *config.Config, log *zap.Logger) (*vaultx.Client, error) {
-	return vaultx.New(vaultx.Config{
-		Address: cfg.Vault.Addr, Namespace: cfg.Vault.Namespace, Token: cfg.Vault.Token,
-		Login: vaultLogin(cfg), Notice: tokenNotices(log, cfg.Vault.AuthMethod),
+	at := vaultAt(cfg)
+	at.Token, at.Login, at.Notice = cfg.Vault.Token, vaultLogin(cfg), tokenNotices(log, cfg.Vault.AuthMethod)
+	return vaultx.New(at)
+}
+
+// vaultAt says where Vault is and how it is reached, but not as whom.
+func vaultAt(cfg *config.Config) vaultx.Config {
+	return vaultx.Config{
+		Address: cfg.Vault.Addr, Namespace: cfg.Vault.Namespace,
 		CACert: cfg.Vault.CACert, CAPath: cfg.Vault.CAPath,
 		ClientCert: cfg.Vault.ClientCert, ClientKey: cfg.Vault.ClientKey,
 		TLSServerName: cfg.Vault.TLSServerName, SkipVerify: cfg.Vault.SkipVerify,
 		MaxConcurrent: cfg.Vault.MaxConcurrent,
 		Mounts:        mounts(cfg),
-	})
+	}
 }
 
 // mounts are where the engines are.

@@ -45,6 +45,8 @@ var checks = map[string]func(value any) error{
 	"origins":       each(isOrigin),
 	"tools":         each(isTool),
 	"toolsets":      each(isToolset),
+	"name-or-empty": text(func(s string) error { return unlessEmpty(s, isName) }),
+	"policy-prefix": text(isPolicyPrefix),
 	"grants":        areGrants,
 }
 
@@ -124,6 +126,22 @@ func isPath(s string) error {
 		if part == "" || len(part) > 128 || !ofLetters(part, "._@=-") || part == "." || part == ".." {
 			return errors.New("want a path of letters, digits and . _ @ = - with single slashes between, and neither . nor .. as a part")
 		}
+	}
+	return nil
+}
+
+func isName(s string) error {
+	if len(s) > 128 || !ofLetters(s, "._-") || s == "." || s == ".." {
+		return errors.New("want a name of letters, digits and . _ -")
+	}
+	return nil
+}
+
+// isPolicyPrefix takes what Vault keeps as it is: it lower-cases names of
+// policies. Without a prefix a subject could be called root.
+func isPolicyPrefix(s string) error {
+	if s == "" || len(s) > 64 || !ofLetters(s, "._-") || strings.ToLower(s) != s || strings.HasPrefix(s, ".") {
+		return errors.New("want 1 to 64 small letters, digits and . _ -, with no . at the beginning")
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ type Config struct {
 	Vault  Vault  `group:"Vault"`
 	KMS    KMS    `group:"AWS KMS"`
 	Auth   Auth   `group:"Who may call"`
+	Child  Child  `group:"Child tokens"`
 	Calls  Calls  `group:"Calls and limits"`
 	Tools  Tools  `group:"Tools"`
 	HTTP   HTTP   `group:"HTTP"`
@@ -114,6 +115,14 @@ type Auth struct {
 	Subject       string              `env:"SUBJECT" default:"stdio-agent" check:"subject" help:"Subject of a stdio server that was launched without a credential."`
 	Principals    Tables              `env:"PRINCIPALS" help:"Rules that map verified identities to prefix, scopes, grants, limits and tools, the first that matches: a list of tables in a file, a JSON list of objects in the environment. See docs/principals.md."`
 	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal of the operator's own may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
+}
+
+// Child says whether each principal's calls are made with a token of its own.
+type Child struct {
+	Enabled      bool          `env:"CHILD_TOKEN_ENABLED" default:"false" help:"Call Vault with a token of each principal's own, which has that principal's policy alone, in place of the server's. The policies are made by 'vault-mcp policy apply'."`
+	TTL          time.Duration `env:"CHILD_TOKEN_TTL" default:"15m" min:"1m" max:"24h" help:"How long a child token lives. A new one takes its place before."`
+	Role         string        `env:"CHILD_TOKEN_ROLE" check:"name-or-empty" help:"Token role of Vault through which child tokens are made; 'vault-mcp policy apply --server' makes it. Empty: they are children of the server's own token, which must then have every policy itself, and end with it."`
+	PolicyPrefix string        `env:"CHILD_TOKEN_POLICY_PREFIX" default:"mcp-agent-" check:"policy-prefix" help:"What the name of a principal's policy in Vault begins with; its slug follows."`
 }
 
 // Calls bounds what a caller can ask for.

@@ -42,6 +42,8 @@ func notices(c *Config) []string {
 		"VAULT_TOKEN of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
 
 	out = append(out, loginNotices(c)...)
+	notice(c.Child.Enabled && c.Child.Role == "",
+		"CHILD_TOKEN_ENABLED is on without CHILD_TOKEN_ROLE: child tokens, and the leases that agents got with them, end when the server's own token does; make a role by 'vault-mcp policy apply --server'")
 	if isLoopback(c.HTTP.Host) {
 		return out
 	}

@@ -16,6 +16,8 @@ package tools
 import (
 	"fmt"
 	"slices"
+
+	"vault-mcp/fault"
 )
 
 // Catalog is the set of tools of a server.
@@ -58,6 +60,11 @@ func (c *Catalog) Lookup(name string) (*Tool, bool) {
 // name in either spelling, an engine's, or a toolset's.
 func (c *Catalog) Match(entry string) []*Tool {
 	return slices.DeleteFunc(slices.Clone(c.tools), func(t *Tool) bool { return !t.meant(entry) })
+}
+
+// On lists the tools that are not switched off.
+func (c *Catalog) On(off map[*Tool]*fault.Error) []*Tool {
+	return slices.DeleteFunc(slices.Clone(c.tools), func(t *Tool) bool { return off[t] != nil })
 }
 
 // Names lists the dotted names of tools.

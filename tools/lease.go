@@ -44,10 +44,10 @@ func (l Lease) MarshalText() ([]byte, error) {
 	return []byte(l.handle.String()), nil
 }
 
-// leaseLife is how long a handle is good for at least: Vault does not say how
+// LeaseLife is how long a handle is good for at least: Vault does not say how
 // long a lease can become by renewing, and 768 h is the longest life that it
 // gives by default.
-const leaseLife = 768 * time.Hour
+const LeaseLife = 768 * time.Hour
 
 // ownedLease is what a handle holds.
 type ownedLease struct {
@@ -72,7 +72,7 @@ func (e *Env) seal(l vaultx.Lease, owned ownedLease) (Lease, error) {
 	if err != nil || owned.ID == "" || owned.Role == "" || owned.Engine == "" {
 		return Lease{}, unsealed(errors.New("tools: a lease without an id or a role"))
 	}
-	life := max(leaseLife, time.Duration(min(l.Duration, math.MaxInt32))*time.Second)
+	life := max(LeaseLife, time.Duration(min(l.Duration, math.MaxInt32))*time.Second)
 	e.issued(owned.ID)
 	handle, err := e.runner.sealer.Seal(auth.LeaseHandle, e.Principal, e.runner.opt.Now().Add(life), content)
 	if err != nil {

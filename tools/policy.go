@@ -1,7 +1,8 @@
 package tools
 
 import (
-	"fmt"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -14,6 +15,17 @@ type Permission struct {
 	Tool         string
 	Path         string // as a policy writes it: a * at its end stands for anything
 	Capabilities []string
+}
+
+// PolicyName is the name of a principal's policy in Vault. Of the operator's own
+// identities it is the prefix and the slug; a subject of a further issuer is
+// another principal, whose name holds "--", which no slug does.
+func PolicyName(prefix string, p *auth.Principal) string {
+	if p.Issuer == "" {
+		return prefix + p.Slug
+	}
+	sum := sha256.Sum256([]byte(p.Issuer))
+	return prefix + p.Slug + "--" + hex.EncodeToString(sum[:12])
 }
 
 // Permissions are what tools need for a principal, in the order of the tools:
@@ -73,34 +85,6 @@ func grantedNames(grants []string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// PolicyHCL is the Vault policy that the catalogue's needs add up to for a
-// principal, and no more: one block for each path, with the tools that need it.
-// The same principal always gets the same text.
-func PolicyHCL(c *Catalog, mounts vaultx.Mounts, p *auth.Principal) string {
-	type block struct{ tools, capabilities []string }
-	var paths []string
-	blocks := make(map[string]*block)
-	for _, need := range Permissions(c.Tools(), mounts, p) {
-		b := blocks[need.Path]
-		if b == nil {
-			b = &block{}
-			blocks[need.Path], paths = b, append(paths, need.Path)
-		}
-		b.tools = added(b.tools, need.Tool)
-		b.capabilities = added(b.capabilities, need.Capabilities...)
-	}
-	var hcl strings.Builder
-	for i, path := range paths {
-		if i > 0 {
-			hcl.WriteByte('\n')
-		}
-		b := blocks[path]
-		slices.Sort(b.capabilities)
-		fmt.Fprintf(&hcl, "# %s\npath %q {\n  capabilities = [\"%s\"]\n}\n", strings.Join(b.tools, ", "), path, strings.Join(b.capabilities, `", "`))
-	}
-	return hcl.String()
 }
 
 // added is a list with what it did not have.

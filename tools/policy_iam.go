@@ -24,14 +24,14 @@ type iamStatement struct {
 	Condition   map[string]map[string][]string `json:",omitempty"`
 }
 
-// PolicyIAM is the policy of AWS IAM, as JSON, that the catalogue's needs add up
-// to for a principal. Keys that were granted by alias are told by the aliases
+// PolicyIAM is the policy of AWS IAM, as JSON, that the needs of tools add up to
+// for a principal. Keys that were granted by alias are told by the aliases
 // that they have, since IAM knows keys by their ARN alone; those that were
-// granted by id or ARN stand in it themselves. Without a grant there is no
-// statement. The same principal always gets the same text.
-func PolicyIAM(c *Catalog, p *auth.Principal) (string, error) {
+// granted by id or ARN stand in it themselves. Without a grant, or a tool
+// of AWS KMS, there is no statement. The same principal always gets the same text.
+func PolicyIAM(ts []*Tool, p *auth.Principal) (string, error) {
 	var actions []string
-	for _, t := range c.Tools() {
+	for _, t := range ts {
 		for _, need := range t.Needs {
 			actions = added(actions, need.KMS...)
 		}
@@ -51,14 +51,14 @@ func PolicyIAM(c *Catalog, p *auth.Principal) (string, error) {
 		}
 	}
 	policy := iamPolicy{Version: "2012-10-17", Statement: []iamStatement{}}
-	if len(aliases) > 0 {
+	if len(aliases) > 0 && len(actions) > 0 {
 		slices.Sort(aliases)
 		policy.Statement = append(policy.Statement, iamStatement{
 			Sid: "VaultMcpAliases", Effect: "Allow", Action: actions, Resource: []string{"arn:*:kms:*:*:key/*"},
 			Condition: map[string]map[string][]string{"ForAnyValue:StringLike": {"kms:ResourceAliases": aliases}},
 		})
 	}
-	if len(keys) > 0 {
+	if len(keys) > 0 && len(actions) > 0 {
 		slices.Sort(keys)
 		policy.Statement = append(policy.Statement, iamStatement{Sid: "VaultMcpKeys", Effect: "Allow", Action: actions, Resource: keys})
 	}

@@ -83,7 +83,7 @@ func TestPolicyIAMGolden(t *testing.T) {
 	} {
 		p := principal("dev")
 		p.Grants = auth.Grants{"kms": grants}
-		got, err := tools.PolicyIAM(tools.NewCatalog(), p)
+		got, err := tools.PolicyIAM(tools.NewCatalog().Tools(), p)
 		require.NoError(t, err)
 		require.True(t, json.Valid([]byte(got)))
 		path := filepath.Join("..", "testdata", "golden", "iam", name+".json")

@@ -2,6 +2,7 @@ package vaultx
 
 import (
 	"context"
+	"errors"
 
 	"vault-mcp/fault"
 	"vault-mcp/secret"
@@ -100,3 +101,9 @@ type refusedError struct {
 }
 
 func (r refusedError) Unwrap() error { return r.error }
+
+// TokenRefused reports whether an error is that Vault does not know the token.
+func TokenRefused(err error) bool {
+	var r refusedError
+	return errors.As(err, &r)
+}

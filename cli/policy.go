@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"vault-mcp/auth"
+	"vault-mcp/config"
+	"vault-mcp/fault"
+	"vault-mcp/secret"
+	"vault-mcp/tools"
+	"vault-mcp/vaultx"
+)
+
+// serverPolicyName is the name of the policy of the server's own token, unless
+// another is given.
+const serverPolicyName = "mcp-server"
+
+// operatorHelp says whose token the commands use that talk to Vault.
+const operatorHelp = `
+
+Vault is called with your own token, never with the server's: that of --token-file, else of
+VAULT_TOKEN in your environment, else of ~/.vault-token, where 'vault login' leaves it. It needs
+read, and for apply also create and update, on sys/policies/acl/* and, with --server, on
+auth/token/roles/*. Where Vault is and how it is reached stand in the settings.`
+
+func policyCommand(o *options) *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "policy",
+		Short: "Make, compare and write the least policies that callers need",
+		Long: `Makes the least policies that callers need: of Vault, and of AWS IAM. They follow from what the
+tools that are on (TOOLS_EXCLUDE, READ_ONLY) need, and from each principal's prefix and grants.`,
+	})
+	cmd.AddCommand(policyGenerateCommand(o), policyDiffCommand(o), policyApplyCommand(o))
+	return cmd
+}
+
+// chosen is what the commands are about.
+type chosen struct {
+	subjects   []string
+	all        bool
+	server     bool
+	serverName string
+	tokenFile  string
+}
+
+func (c *chosen) flags(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&c.subjects, "subject", nil, "whose policy; repeatable")
+	flags.BoolVar(&c.all, "all", false, "the policy of every principal of API_KEYS_JSON, API_KEYS_FILE and SUBJECT")
+	flags.BoolVar(&c.server, "server", false, "also the policy of the server's own token and, with CHILD_TOKEN_ENABLED, the token role CHILD_TOKEN_ROLE")
+	flags.StringVar(&c.serverName, "server-policy", serverPolicyName, "name of the policy of the server's own token")
+}
+
+func (c *chosen) vaultFlags(flags *pflag.FlagSet) {
+	c.flags(flags)
+	flags.StringVar(&c.tokenFile, "token-file", "", "file with your own Vault token")
+}
+
+// namedPolicy is a policy of Vault by its name.
+type namedPolicy struct {
+	name      string
+	of        string          // for people
+	principal *auth.Principal // nil: of the server
+	policy    tools.Policy
+}
+
+// wanted is what Vault should hold.
+type wanted struct {
+	on       []*tools.Tool
+	policies []namedPolicy
+	role     *vaultx.TokenRole // nil: none
+}
+
+// wanted makes the policies that were chosen.
+func (c *chosen) wanted(o *options, cfg *config.Config) (w wanted, err error) {
+	if len(c.subjects) == 0 && !c.all && !c.server {
+		return w, usage("--subject, --all or --server is needed: whose policy?")
+	}
+	off, err := theCatalog().Off(offer(cfg))
+	if err != nil {
+		return w, usageError{err}
+	}
+	w.on = theCatalog().On(off)
+	principals, err := c.principals(cfg)
+	if err != nil {
+		return w, err
+	}
+	forVault := w.on
+	if !cfg.KMS.Enabled {
+		forVault = slices.DeleteFunc(slices.Clone(w.on), (*tools.Tool).UsesKMS)
+	}
+	for _, p := range principals {
+		w.policies = append(w.policies, namedPolicy{
+			tools.PolicyName(cfg.Child.PolicyPrefix, p), printable(p.Subject), p, tools.NewPolicy(forVault, mounts(cfg), p),
+		})
+	}
+	if !c.server {
+		return w, nil
+	}
+	var policy tools.Policy
+	switch {
+	case !cfg.Child.Enabled && len(principals) == 0:
+		return w, usage("--server without CHILD_TOKEN_ENABLED wants --subject or --all: the server's token then needs what they need")
+	case !cfg.Child.Enabled:
+		policy = tools.NewPolicy(forVault, mounts(cfg), principals...)
+	case cfg.Child.Role == "":
+		return w, usage("--server with CHILD_TOKEN_ENABLED wants CHILD_TOKEN_ROLE, the token role through which child tokens are made")
+	default:
+		w.role = childRole(cfg)
+	}
+	role := ""
+	if w.role != nil {
+		role = w.role.Name
+	}
+	for _, rule := range vaultx.ServerRules(role, cfg.Child.PolicyPrefix) {
+		policy = policy.With(rule, "the server itself")
+	}
+	if vaultx.CheckPolicyName(c.serverName) != nil || strings.HasPrefix(c.serverName, cfg.Child.PolicyPrefix) {
+		return w, usage("--server-policy: want a name of small letters that does not begin with CHILD_TOKEN_POLICY_PREFIX")
+	}
+	w.policies = append(w.policies, namedPolicy{c.serverName, "the server itself", nil, policy})
+	return w, nil
+}
+
+// childRole is the token role that the settings want.
+func childRole(cfg *config.Config) *vaultx.TokenRole {
+	return &vaultx.TokenRole{Name: cfg.Child.Role, Policies: cfg.Child.PolicyPrefix, Longest: tools.LeaseLife}
+}
+
+// principals are those that were chosen.
+func (c *chosen) principals(cfg *config.Config) ([]*auth.Principal, error) {
+	authn, err := openAuth(cfg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	var list []*auth.Principal
+	if c.all {
+		list = authn.Known()
+	}
+	for _, subject := range c.subjects {
+		p, err := authn.PrincipalOf(subject)
+		if err != nil {
+			return nil, usage("--subject: %s", fault.From(err).Msg)
+		}
+		if !slices.ContainsFunc(list, func(other *auth.Principal) bool { return other.ID() == p.ID() }) {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+func policyGenerateCommand(o *options) *cobra.Command {
+	var c chosen
+	var format string
+	cmd := &cobra.Command{
+		Use:   "generate --subject SUBJECT",
+		Short: "Print policies",
+		Long: `Prints policies. One policy stands alone, as Vault or AWS takes it; of several, HCL has the name of
+each above it, and the other formats are an object with the policies by name. A token role, which is
+none, is shown as a comment.`,
+		Example: "  vault-mcp policy generate --subject dev-bot | vault policy write mcp-agent-dev-bot -",
+		Args:    atMost(0),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := o.load()
+			if err != nil {
+				return err
+			}
+			w, err := c.wanted(o, cfg)
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "hcl":
+				return w.hcl(o.out)
+			case "json":
+				return w.object(o.out, func(p namedPolicy) (string, error) { return p.policy.JSON() })
+			case "iam":
+				w.policies = slices.DeleteFunc(w.policies, func(p namedPolicy) bool { return p.principal == nil })
+				if len(w.policies) == 0 {
+					return usage("--format iam is about principals: give --subject or --all")
+				}
+				return w.object(o.out, func(p namedPolicy) (string, error) { return tools.PolicyIAM(w.on, p.principal) })
+			}
+			return usage("--format must be hcl, json or iam")
+		},
+	}
+	c.flags(cmd.Flags())
+	cmd.Flags().StringVar(&format, "format", "hcl", "hcl or json, for Vault; iam, for AWS")
+	return cmd
+}
+
+func (w wanted) hcl(out io.Writer) error {
+	var text strings.Builder
+	for i, p := range w.policies {
+		if len(w.policies) > 1 {
+			if i > 0 {
+				text.WriteByte('\n')
+			}
+			fmt.Fprintf(&text, "### %s, of %s\n\n", p.name, p.of)
+		}
+		text.WriteString(p.policy.HCL())
+	}
+	if w.role != nil {
+		text.WriteString("\n" + w.role.Comment())
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+// object prints one policy as it is, several as an object by name.
+func (w wanted) object(out io.Writer, render func(namedPolicy) (string, error)) error {
+	var text strings.Builder
+	for i, p := range w.policies {
+		one, err := render(p)
+		if err != nil {
+			return err
+		}
+		if len(w.policies) == 1 {
+			_, err := io.WriteString(out, one)
+			return err
+		}
+		separator := ",\n"
+		if i == 0 {
+			separator = "{\n"
+		}
+		// Names are of characters that JSON takes as they are.
+		fmt.Fprintf(&text, "%s  %q: %s", separator, p.name, strings.ReplaceAll(strings.TrimSuffix(one, "\n"), "\n", "\n  "))
+	}
+	if text.Len() == 0 {
+		text.WriteByte('{')
+	}
+	_, err := io.WriteString(out, text.String()+"\n}\n")
+	return err
+}
+
+// operatorVault is a client with the operator's own token.
+func (o *options) operatorVault(cfg *config.Config, tokenFile string) (*vaultx.Client, error) {
+	token, err := o.operatorToken(tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	if token.IsZero() {
+		return nil, usage("your own Vault token is needed: by --token-file, in VAULT_TOKEN, or by 'vault login'")
+	}
+	if !secret.IsHeaderText(token.Reveal()) {
+		return nil, usage("your own Vault token must be one word of printable ASCII")
+	}
+	at := vaultAt(cfg)
+	at.Token = token
+	client, err := vaultx.New(at)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return client, nil
+}
+
+// operatorError says what Vault did not let the operator do.
+func operatorError(what string, err error) error {
+	f := fault.From(err)
+	switch {
+	case errors.Is(err, fault.Forbidden):
+		return fmt.Errorf("%s: your token may not do this; see --help", what)
+	case errors.Is(err, fault.Unavailable) && vaultx.TokenRefused(err):
+		return fmt.Errorf("%s: your Vault token is not accepted", what)
+	}
+	return fmt.Errorf("%s: %s", what, f.Msg)
+}
