@@ -47,7 +47,8 @@ var vendors = map[string][]string{
 	"github.com/santhosh-tekuri/jsonschema":   {}, // 9 ms of every start; tests check with it
 	"github.com/golang-jwt/jwt":               {"auth"},
 	"github.com/aws/":                         {"kmsx"},
-	"github.com/redis/":                       {"events"},
+	"github.com/redis/":                       {"auth"}, // limits that replicas share
+	"github.com/go-redis/":                    {"auth"},
 	"github.com/prometheus/":                  {"telemetry"},
 	"go.opentelemetry.io/":                    {"telemetry"},
 }

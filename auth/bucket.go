@@ -129,6 +129,18 @@ func (b *buckets) take(key bucketKey, r rate, n int) Decision {
 	return Decision{OK: true}
 }
 
+// giveBack undoes a take that came to nothing.
+func (b *buckets) giveBack(key bucketKey, r rate, n int) {
+	s := b.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if full, own := s.full[key]; own {
+		s.full[key] = full - times(r.interval, n)
+		return
+	}
+	s.overflow -= times(r.interval, n)
+}
+
 // makeRoom leaves a free place at the hand, if one can be had.
 func (s *shard) makeRoom(now time.Duration, room int) bool {
 	if len(s.places) < room {

@@ -10,8 +10,11 @@ func Credential(h http.Header) (string, error) { return credential(h) }
 
 // NewTestLimiter makes a Limiter of another size, by another clock.
 func NewTestLimiter(room int, clock func() time.Duration) *Limiter {
-	return &Limiter{newBuckets(room, clock)}
+	return &Limiter{buckets: newBuckets(room, clock)}
 }
+
+// SharedPatience is how long a call waits for Redis.
+const SharedPatience = sharedPatience
 
 // NewTestAddressLimiter makes an AddressLimiter of another size, by another clock.
 func NewTestAddressLimiter(room int, clock func() time.Duration) *AddressLimiter {

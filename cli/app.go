@@ -104,6 +104,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		Authenticate: a.authn.Authenticate,
 		Addresses:    auth.NewAddressLimiter(),
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
+		OAuth:       server.OAuth{AuthorizationServers: cfg.HTTP.AuthServers},
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
 		// A call that may not be repeated is never cut off before its own end.
 		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),

@@ -43,6 +43,7 @@ var checks = map[string]func(value any) error{
 	"json-object":   text(func(s string) error { return unlessEmpty(s, isObject) }),
 	"hosts":         each(isHostPort),
 	"origins":       each(isOrigin),
+	"issuers":       each(isIssuer),
 	"tools":         each(isTool),
 	"toolsets":      each(isToolset),
 	"name-or-empty": text(func(s string) error { return unlessEmpty(s, isName) }),
@@ -106,6 +107,15 @@ func isBaseURL(s string) error {
 func isPublicURL(s string) error {
 	if _, ok := httpURL(s); s != "" && !ok {
 		return errors.New("want an http or https URL without user, query and fragment")
+	}
+	return nil
+}
+
+// isIssuer takes the URL by which an authorization server names itself. It is
+// compared as it stands, so nothing of it is tidied up.
+func isIssuer(s string) error {
+	if u, ok := httpURL(s); !ok || u.Scheme != "https" && !isLoopback(u.Hostname()) || strings.ContainsAny(s, "\"\\ ?") {
+		return errors.New("want the URLs of issuers: https, or http to this machine, without user, query and fragment")
 	}
 	return nil
 }

@@ -145,11 +145,15 @@ func TestBadValues(t *testing.T) {
 		"HOST":                      {"localhost:80", "a/b", "::g"},
 		"PORT":                      {"-1", "65536", "0x50"},
 		"PUBLIC_URL":                {"mcp.example", "ftp://x", "https://x?y", "https://u@x"},
-		"ALLOWED_HOSTS":             {"*", "*.example", "https://x", "a:b", "::1", "a,b c"},
-		"CORS_ALLOW_ORIGINS":        {"*", "null", "app.example", "https://x/", "https://u@x", "https://*.x"},
-		"AUDIT_SYNC":                {"never"},
-		"AUDIT_HMAC_KEY":            {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
-		"LOG_LEVEL":                 {"loud"},
+		"OAUTH_AUTHORIZATION_SERVERS": {
+			"issuer.example", "http://issuer.example", "https://", "https://u@issuer.example", "https://issuer.example?x",
+			"https://issuer.example#x", "https://issuer.example,http://x", `https://issuer.example/"`,
+		},
+		"ALLOWED_HOSTS":      {"*", "*.example", "https://x", "a:b", "::1", "a,b c"},
+		"CORS_ALLOW_ORIGINS": {"*", "null", "app.example", "https://x/", "https://u@x", "https://*.x"},
+		"AUDIT_SYNC":         {"never"},
+		"AUDIT_HMAC_KEY":     {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
+		"LOG_LEVEL":          {"loud"},
 	}
 	for env, values := range bad {
 		for _, value := range values {
@@ -204,6 +208,7 @@ func TestWarnings(t *testing.T) {
 	expect("all addresses", []string{"HOST=0.0.0.0"}, "https PUBLIC_URL", "no API key yet", "ALLOWED_HOSTS")
 	expect("keys, but not accepted", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`, "AUTH_API_KEY_ENABLED=false"}, "no API key yet")
 	expect("well set up", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`})
+	expect("nobody is told of the issuer", []string{"HOST=::", "ALLOWED_HOSTS=x", `API_KEYS_JSON={"a":"b"}`, "OAUTH_AUTHORIZATION_SERVERS=https://i"}, "https PUBLIC_URL", "OAUTH_AUTHORIZATION_SERVERS")
 	expect("no limit", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`, "RATE_LIMIT_ENABLED=false"}, "RATE_LIMIT_ENABLED")
 }
 

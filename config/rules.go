@@ -54,6 +54,8 @@ func notices(c *Config) []string {
 		"HOST is reachable from other machines and there is no API key yet: every call is refused; make one with 'vault-mcp key create'")
 	notice(len(c.HTTP.AllowedHosts) == 0 && c.HTTP.PublicURL == "",
 		"HOST is reachable from other machines, but neither ALLOWED_HOSTS nor PUBLIC_URL says under which name: calls that use another name than a loopback one are refused")
+	notice(len(c.HTTP.AuthServers) > 0 && c.HTTP.PublicURL == "",
+		"OAUTH_AUTHORIZATION_SERVERS is set, but without a PUBLIC_URL clients of other machines are not told of them: tokens are for a URL, and nothing says which is this server's")
 	notice(!c.Calls.RateLimit,
 		"HOST is reachable from other machines and RATE_LIMIT_ENABLED is off: one caller can use all of Vault's capacity")
 	return out

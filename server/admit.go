@@ -61,14 +61,14 @@ const addressRetry = 10 * time.Second
 func (e *endpoint) refuseCredential(a *answer, r *http.Request, c *caller, err error) {
 	f := fault.From(err)
 	if f.Kind == fault.Unauthenticated {
-		challenge := `Bearer realm="vault-mcp"`
+		problem := ""
 		if hasCredential(r.Header) {
-			challenge += `, error="invalid_token"`
+			problem = "invalid_token"
 			if e.opt.Addresses != nil {
 				e.opt.Addresses.Failed(c.remote)
 			}
 		}
-		a.Header().Set("WWW-Authenticate", challenge)
+		a.Header().Set("WWW-Authenticate", e.resource.unauthenticated(problem))
 	}
 	told := e.reject(c, nil, f)
 	if told.Kind == fault.Unauthenticated {

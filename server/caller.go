@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 
 	sdkauth "github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -29,7 +30,8 @@ type caller struct {
 	transport string
 	remote    string // the peer's address; empty over stdio
 	requestID string
-	tool      string          // canonical name, once it is known
+	tool      string // canonical name, once it is known
+	wanted    atomic.Pointer[wanted]
 	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells
 	seat      *seat           // reserved for the session that this request opens
 }

@@ -19,6 +19,8 @@ type route func(a *answer, r *http.Request, c *caller)
 //	/healthz   {ok, time}
 //	/livez     {ok}
 //	/readyz    {ok, time, and each check's {ok, detail}}, 200 or 503
+//	/.well-known/oauth-protected-resource, …/mcp
+//	           who issues access tokens for this server, if anybody does
 //
 // Health needs no credential and tells nothing but fixed words; it is also
 // served under any Host, since a cluster probes by address.
@@ -56,6 +58,9 @@ func (s *Server) Handler() http.Handler {
 			return
 		}
 		route, ok := routes[r.URL.Path]
+		if s.resource.paths[r.URL.Path] {
+			route, ok = s.describeResource, true
+		}
 		if !ok || r.URL.RawPath != "" {
 			writeProblem(a, 0, fault.New(fault.NotFound, "there is nothing at this path"), c.requestID)
 			return

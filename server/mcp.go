@@ -98,6 +98,7 @@ func (s *Server) callTool(ctx context.Context, req *mcp.CallToolRequest) (*mcp.C
 		Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
 	})
 	if err != nil {
+		c.askScope(err)
 		return refused(err, res.RequestID), nil
 	}
 	return &mcp.CallToolResult{

@@ -30,6 +30,9 @@ const (
 // records are written as calls go.
 func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	s.hosts.listening(ln.Addr())
+	if err := s.resource.listening("http", ln.Addr()); err != nil {
+		return err
+	}
 	hs := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout,

@@ -63,6 +63,7 @@ type Options struct {
 	AllowedHosts   []string // host or host:port; loopback names and PublicURL's host are always allowed
 	AllowedOrigins []string // scheme://host[:port]; PublicURL's origin is always allowed
 	PublicURL      string   // where clients reach us, if not at the listener's address
+	OAuth          OAuth    // who issues access tokens
 
 	MaxSessions             int // legacy sessions and open streams in all, default 1000
 	MaxSessionsPerPrincipal int // of one principal, default 100
@@ -118,6 +119,7 @@ type Server struct {
 	health   *health
 	hosts    hosts
 	cors     cors
+	resource *resource
 
 	calls    *flight     // calls of tools under way
 	requests *flight     // HTTP requests under way, streams excepted
@@ -143,6 +145,10 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	resource, err := newResource(opt)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
@@ -152,6 +158,7 @@ func New(opt Options) (*Server, error) {
 		requests: newFlight(0),
 		flows:    newFlight(0),
 		cors:     newCORS(opt, hosts),
+		resource: resource,
 	}
 	s.base, s.endCalls = context.WithCancel(context.Background())
 	s.streams, s.endStream = context.WithCancel(context.Background())

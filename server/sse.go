@@ -35,6 +35,7 @@ type answer struct {
 	last     bool // what was written is the answer to the request: nothing comes after it
 	failed   int  // the status of an error answer of the SDK, see failure
 	replaced bool
+	stepped  bool // what the SDK wrote was answered by stepUp
 	timer    *time.Timer
 }
 
@@ -84,8 +85,11 @@ func (a *answer) Write(b []byte) (int, error) {
 	if a.finished {
 		return 0, http.ErrHandlerTimeout
 	}
-	a.begin(http.StatusOK)
 	_ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout))
+	if a.stepUp(b) {
+		return len(b), nil
+	}
+	a.begin(http.StatusOK)
 	if a.failed != 0 {
 		a.failure()
 		return len(b), nil
@@ -104,7 +108,19 @@ func (a *answer) Write(b []byte) (int, error) {
 // whatever has an id is one.
 func isReply(event []byte) bool {
 	msg, ok := bytes.CutPrefix(event, eventStart)
-	return ok && bytes.HasPrefix(msg, []byte(`{"jsonrpc":"2.0","id":`))
+	return ok && bytes.HasPrefix(msg, replyStart)
+}
+
+// replyStart is how the SDK starts a response.
+var replyStart = []byte(`{"jsonrpc":"2.0","id":`)
+
+// replyID is the raw id of a response, in an event or not.
+func replyID(msg []byte) ([]byte, bool) {
+	after, ok := bytes.CutPrefix(bytes.TrimPrefix(msg, eventStart), replyStart)
+	if !ok {
+		return nil, false
+	}
+	return after[:idEnd(after)], true
 }
 
 // failure answers in place of the SDK's text, and records the refusal.

@@ -176,7 +176,7 @@ func newStack(t testing.TB, changes ...change) *stack {
 	t.Cleanup(func() { _ = trail.Close() })
 	s.trail = trail
 	vault, err := vaultx.New(vaultx.Config{
-		Address: s.vault.URL, Token: secret.NewText("root"), Mounts: vaultx.Mounts{KV: "secret"},
+		Address: s.vault.URL, Token: secret.NewText("root"), Mounts: vaultx.Mounts{KV: "secret", Transit: "transit"},
 	})
 	require.NoError(t, err)
 	t.Cleanup(vault.Close)

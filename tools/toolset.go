@@ -118,8 +118,13 @@ func (a *Access) Permit(t *Tool, p *auth.Principal) error {
 	case !t.within(p.Tools):
 		return fault.New(fault.Forbidden, "this principal is not given this tool")
 	case t.Scope != "" && !p.Scopes.Allow(t.Engine, t.Scope):
-		return fault.Newf(fault.Forbidden, "this needs the scope %s or %s:%s", t.Scope, t.Engine, t.Scope).
-			With("scope", string(t.Scope))
+		lacks := fault.Newf(fault.Forbidden, "this needs the scope %s or %s:%s", t.Scope, t.Engine, t.Scope).
+			With(detailScope, string(t.Scope))
+		// A key has the scopes that it has; a token is issued anew.
+		if p.Method == auth.MethodJWT && p.Ceiling.Allow(t.Engine, t.Scope) {
+			lacks = lacks.With(detailStepUp, true)
+		}
+		return lacks
 	}
 	return nil
 }
@@ -128,4 +133,21 @@ func (a *Access) Permit(t *Tool, p *auth.Principal) error {
 func (t *Tool) within(f auth.ToolFilter) bool {
 	only := len(f.Only) == 0 || slices.ContainsFunc(f.Only, func(entry string) bool { return t.named(entry) || t.in(entry) })
 	return only && !slices.ContainsFunc(f.Except, t.meant)
+}
+
+// Details of a call that was refused for want of a scope.
+const (
+	detailScope  = "scope"   // the one that it needs
+	detailStepUp = "step_up" // whether a token of the same principal may have it
+)
+
+// StepUp says which scope a caller's token would have to have for a call that
+// was refused with this error, where its principal may have such a token.
+func StepUp(err error) (scope auth.Scope, ok bool) {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != fault.Forbidden || f.Details[detailStepUp] != true {
+		return "", false
+	}
+	name, ok := f.Details[detailScope].(string)
+	return auth.Scope(name), ok
 }

@@ -8,10 +8,11 @@
 //	v := devstacktest.Engines(t)                                         // one with all engines mounted and seeded
 //	p := devstacktest.Postgres(t)                                        // the PostgreSQL of its database engine
 //	k := devstacktest.KMS(t)                                             // a local-kms with demo keys
+//	r := devstacktest.Redis(t, devstack.RedisOptions{})                  // a Redis for this test
 //	seen := devstacktest.Recorder(t, v.Addr)                             // sees each request that reaches it
 //
 // Where no Vault is installed, one is built, and so are its plugin for PostgreSQL
-// and local-kms: a test is never skipped for want of them. PostgreSQL itself is
+// and local-kms: a test is never skipped for want of them. PostgreSQL itself and Redis are
 // installed by whoever runs the tests: see Cannot. The build takes longer than `go test` lets a test run, so build first
 // where there may be none.
 package devstacktest

@@ -39,6 +39,16 @@ func KMS(tb testing.TB) *devstack.KMS {
 	return k
 }
 
+// Redis returns a Redis that ends with the test. Tests kill and restart it as
+// they like.
+func Redis(tb testing.TB, opt devstack.RedisOptions) *devstack.Redis {
+	tb.Helper()
+	r, err := devstack.StartRedis(context.Background(), opt)
+	can(tb, err)
+	tb.Cleanup(r.Stop)
+	return r
+}
+
 func startEngines(ctx context.Context) (*devstack.Vault, error) {
 	p, err := postgres.take()
 	if err != nil {
@@ -63,7 +73,7 @@ func startEngines(ctx context.Context) (*devstack.Vault, error) {
 // does not start.
 func can(tb testing.TB, err error) {
 	tb.Helper()
-	for _, missing := range []error{devstack.ErrNoPostgres, devstack.ErrNoPostgresPlugin, devstack.ErrNoLocalKMS} {
+	for _, missing := range []error{devstack.ErrNoPostgres, devstack.ErrNoPostgresPlugin, devstack.ErrNoLocalKMS, devstack.ErrNoRedis} {
 		if errors.Is(err, missing) {
 			Cannot(tb, "%v", err)
 		}
