@@ -32,7 +32,7 @@ type Options struct {
 type Authenticator struct {
 	opt   Options
 	keys  map[digest]*Principal // of KeysJSON
-	file  *watchedKeys          // nil: no file
+	file  *watched[keySet]      // nil: no file
 	local *Principal            // of a stdio process without a key
 }
 

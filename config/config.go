@@ -57,6 +57,7 @@ type Config struct {
 	Calls  Calls  `group:"Calls and limits"`
 	Tools  Tools  `group:"Tools"`
 	HTTP   HTTP   `group:"HTTP"`
+	JWT    JWT    `group:"JSON Web Tokens"`
 	State  State  `group:"State and audit"`
 	Log    Log    `group:"Logs"`
 	loaded loaded // where each value came from, and what was noticed on the way
@@ -105,6 +106,26 @@ type Auth struct {
 	LaunchKey     secret.Text         `env:"VAULT_MCP_API_KEY" check:"header" help:"API key as which the calls of a stdio server are made."`
 	Subject       string              `env:"SUBJECT" default:"stdio-agent" check:"subject" help:"Subject of a stdio server that was launched without a credential."`
 	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
+}
+
+// JWT says whose JSON Web Tokens are accepted. The settings but ISSUERS describe
+// one issuer, whose subjects are the operator's own as those of API keys are.
+type JWT struct {
+	Enabled          bool          `env:"AUTH_JWT_ENABLED" default:"true" help:"Accept JSON Web Tokens as bearer tokens, from the issuers that are configured; without one, none is accepted."`
+	Issuer           string        `env:"JWT_ISSUER" check:"header" help:"Issuer of the tokens, exactly as their claim iss says it. Needs one source of keys: JWT_HS256_SECRET, JWT_JWKS_FILE, JWT_JWKS_URL or OIDC_ISSUER."`
+	OIDC             string        `env:"OIDC_ISSUER" check:"issuer-url" help:"URL of an OpenID Connect issuer, whose discovery document says where its keys are. It is the JWT_ISSUER too."`
+	Audience         []string      `env:"JWT_AUDIENCE" check:"headers" help:"What the claim aud has to name: one of these. Empty: PUBLIC_URL, or PUBLIC_URL/mcp."`
+	Algorithms       []string      `env:"JWT_ALGORITHMS" check:"jwt-algorithms" help:"Algorithms that tokens may be signed with. Empty: HS256 with JWT_HS256_SECRET, else RS256, RS384, RS512, PS256, ES256, ES384 and EdDSA."`
+	Secret           secret.Text   `env:"JWT_HS256_SECRET" check:"jwt-secret" help:"Secret with which the issuer signs by HS256, at least 32 bytes. Whoever checks tokens with it can also make them."`
+	JWKSFile         string        `env:"JWT_JWKS_FILE" check:"file" help:"File of the issuer's public keys, a JSON Web Key Set. It is read again when it changes."`
+	JWKSURL          string        `env:"JWT_JWKS_URL" check:"jwks-url" help:"URL of the issuer's public keys: https, or http on this machine. With OIDC_ISSUER: the only one that its discovery document may name."`
+	CacheFor         time.Duration `env:"JWT_JWKS_CACHE_SECONDS" unit:"seconds" default:"300" min:"10" max:"86400" help:"How long keys from a URL are good before they are fetched again, in seconds. A key that the issuer took back is refused after that."`
+	RequireKID       bool          `env:"JWT_REQUIRE_KID" default:"false" help:"Refuse tokens that do not name their key."`
+	ValidateIssuer   bool          `env:"JWT_VALIDATE_ISSUER" default:"true" help:"Check the claim iss. Off: every token that JWT_ISSUER's keys have signed is taken for one of its own."`
+	ValidateAudience bool          `env:"JWT_VALIDATE_AUDIENCE" default:"true" help:"Check the claim aud. Off: a token that was made for another service opens this one."`
+	Issuers          secret.Text   `env:"ISSUERS" check:"issuers" help:"Further issuers: a JSON list of objects with issuer, audience, algorithms, hs256_secret, jwks_file, jwks_url, oidc (true or false) and require_kid. They share no subject with JWT_ISSUER."`
+	Launch           secret.Text   `env:"VAULT_MCP_JWT" check:"header" help:"Token as which the calls of a stdio server are made, checked on each call."`
+	LaunchFile       string        `env:"VAULT_MCP_JWT_FILE" check:"file" help:"File of that token, which is read again on each call."`
 }
 
 // Calls bounds what a caller can ask for.

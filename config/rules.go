@@ -41,6 +41,8 @@ func notices(c *Config) []string {
 	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_TOKEN"].source == fromEnv,
 		"VAULT_TOKEN of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
 
+	out = append(out, jwtNotices(c)...)
+
 	if isLoopback(c.HTTP.Host) {
 		return out
 	}
