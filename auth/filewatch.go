@@ -62,8 +62,8 @@ func (w *watched[T]) current() *T {
 	return w.set.Load()
 }
 
-// now is what the file says after a look, whether one is due or not.
-func (w *watched[T]) now() *T {
+// latest is what the file says after a look, whether one is due or not.
+func (w *watched[T]) latest() *T {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.look()

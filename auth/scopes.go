@@ -34,6 +34,8 @@ func (s Scopes) Allow(engine string, verb Scope) bool {
 	return slices.Contains(s, verb) || slices.Contains(s, Scope(engine)+":"+verb)
 }
 
+func (s Scopes) has(one Scope) bool { return slices.Contains(s, one) }
+
 // ParseScopes reads a list of scopes, each once whatever it was given. An empty
 // list is the empty set, which allows nothing. The error names the entry by its
 // number.

@@ -85,6 +85,9 @@ func (h *home) principal(id Identity) (*Principal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if id.Issuer != "" {
+		return nil, fault.New(fault.Forbidden, "no rule says what the subjects of this issuer may do")
+	}
 	return &Principal{
 		Subject: id.Subject, Slug: slug, Method: id.Method, Issuer: id.Issuer, CredentialID: id.CredentialID,
 		Scopes: id.Scopes, Ceiling: AllScopes(), ExpiresAt: id.ExpiresAt, BindCiphertexts: id.BindCiphertexts,

@@ -54,10 +54,10 @@ type Config struct {
 	Vault  Vault  `group:"Vault"`
 	KMS    KMS    `group:"AWS KMS"`
 	Auth   Auth   `group:"Who may call"`
+	JWT    JWT    `group:"JSON Web Tokens"`
 	Calls  Calls  `group:"Calls and limits"`
 	Tools  Tools  `group:"Tools"`
 	HTTP   HTTP   `group:"HTTP"`
-	JWT    JWT    `group:"JSON Web Tokens"`
 	State  State  `group:"State and audit"`
 	Log    Log    `group:"Logs"`
 	loaded loaded // where each value came from, and what was noticed on the way

@@ -29,6 +29,11 @@ func areIssuers(s string) error {
 	return nil
 }
 
+// Configured reports whether there is an issuer of whom tokens are accepted.
+func (j *JWT) Configured() bool {
+	return j.Enabled && (j.Issuer != "" || j.OIDC != "" || !j.Secret.IsZero() || j.JWKSFile != "" || j.JWKSURL != "" || !j.Issuers.IsZero())
+}
+
 // isKeyURL takes a URL from which keys may come: nobody between here and there
 // can put others in their place.
 func isKeyURL(s string) error {
@@ -59,7 +64,7 @@ func isJWTSecret(s string) error {
 
 // jwtNotices lists what is permitted of JWTs but hardly wanted.
 func jwtNotices(c *Config) (out []string) {
-	if !c.JWT.Enabled {
+	if !c.JWT.Configured() {
 		return nil
 	}
 	if !c.JWT.ValidateIssuer {
