@@ -181,6 +181,7 @@ func newJWTs(opt JWTOptions, h *home, now func() time.Time) (*jwts, error) {
 	j := &jwts{home: h, now: now, byName: map[string]*issuer{}}
 	further, err := parseIssuers(opt.Further)
 	mistakes := []error{err}
+	seen := map[string]bool{}
 	add := func(i *Issuer, n issuerNames, where string) {
 		wrong := func(format string, args ...any) {
 			mistakes = append(mistakes, fault.New(fault.Invalid, where+fmt.Sprintf(format, args...)))
@@ -190,9 +191,10 @@ func newJWTs(opt JWTOptions, h *home, now func() time.Time) (*jwts, error) {
 			checked.Audiences = opt.Audiences
 		}
 		before := len(mistakes)
-		if checked.check(n, wrong); j.byName[i.Name] != nil {
+		if checked.check(n, wrong); seen[i.Name] {
 			wrong("%s: it was given before", n.name)
 		}
+		seen[i.Name] = true
 		if len(mistakes) > before {
 			return
 		}
