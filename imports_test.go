@@ -46,6 +46,7 @@ var vendors = map[string][]string{
 	"github.com/google/jsonschema-go":         {"tools"},
 	"github.com/santhosh-tekuri/jsonschema":   {}, // 9 ms of every start; tests check with it
 	"github.com/golang-jwt/jwt":               {"auth"},
+	"github.com/MicahParks/":                  {"auth"},
 	"github.com/aws/":                         {"kmsx"},
 	"github.com/redis/":                       {"auth"}, // limits that replicas share
 	"github.com/go-redis/":                    {"auth"},

@@ -23,6 +23,7 @@ type Options struct {
 	KeysJSON      secret.Text      // keys in the clear, see parseKeysJSON
 	KeysFile      string           // file of hashed keys; empty: none
 	LaunchKey     secret.Text      // API key as which a stdio process calls
+	JWT           JWTOptions       // whose JWTs are accepted
 	LaunchSubject string           // subject of a stdio process without a key; empty: refused
 	Rules         string           // PRINCIPALS: a JSON list of rules, see rule; empty: none
 	Now           func() time.Time // default time.Now
@@ -33,19 +34,21 @@ type Options struct {
 }
 
 // Authenticator makes principals from credentials. It is safe for concurrent
-// use, needs no goroutine and reads no file but the key file, that at most once
-// a second.
+// use. It reads files of keys at most once a second, and has a goroutine only
+// while it fetches the keys of an issuer; Close ends that.
 type Authenticator struct {
 	opt   Options
 	home  *home
 	keys  map[digest]holder // of KeysJSON
-	file  *watchedKeys      // nil: no file
+	file  *watched[keySet]  // nil: no file
+	jwts  *jwts             // nil: no JWT is accepted
 	local holder            // of a stdio process without a key
 }
 
-// New makes an Authenticator. A key file that is there and not right is an
-// error; later, it leaves the keys of before in force (see Check).
-func New(opt Options) (a *Authenticator, err error) {
+// New makes an Authenticator. It needs no network. A key file that is there and
+// not right is an error; later, it leaves the keys of before in force (see
+// Check). The error joins what is wrong with each part.
+func New(opt Options) (*Authenticator, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -60,53 +63,75 @@ func New(opt Options) (a *Authenticator, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is wrong with the rules is told together with what is wrong with keys,
-	// which are looked at without rules then.
-	rules, wrong := readRules(opt.Rules, h, &opt)
-	defer func() {
-		if wrong != nil {
-			a, err = nil, errors.Join(wrong, err)
-		}
-	}()
-	h.rules = rules
-	a = &Authenticator{opt: opt, home: h}
-	if opt.APIKeys {
-		if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err != nil {
-			return nil, err
-		}
-		if opt.KeysFile != "" {
-			if a.file, err = watchKeys(opt.KeysFile, h); err != nil {
-				return nil, err
-			}
-		}
-	}
+	a := &Authenticator{opt: opt, home: h}
 	a.opt.KeysJSON = secret.Text{} // its digests are enough
+	rules, err := readRules(opt.Rules, h, &opt)
+	h.rules = rules
+	mistakes := []error{err, a.openKeys(opt, h), opt.checkLaunch()}
 	if opt.LaunchSubject != "" {
 		a.local, err = h.holder(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
 		if err != nil {
-			return nil, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg)
+			mistakes = append(mistakes, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg))
 		}
+	}
+	a.jwts, err = newJWTs(opt.JWT, h, opt.Now)
+	if err := errors.Join(append(mistakes, err)...); err != nil {
+		a.Close()
+		return nil, err
 	}
 	return a, nil
 }
 
+// openKeys reads the API keys of both sources.
+func (a *Authenticator) openKeys(opt Options, h *home) (err error) {
+	if !opt.APIKeys {
+		return nil
+	}
+	if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err == nil && opt.KeysFile != "" {
+		a.file, err = watchKeys(opt.KeysFile, h)
+	}
+	return err
+}
+
+// Close ends the fetching of keys.
+func (a *Authenticator) Close() { a.jwts.close() }
+
 // Authenticate gives the principal of a request's headers. The credential is an
-// API key, in X-API-Key or as a bearer token. No credential, and one that is
-// there and bad in any way, is an error of kind unauthenticated; it never holds
-// a part of the credential.
-func (a *Authenticator) Authenticate(_ context.Context, h http.Header) (*Principal, error) {
-	key, err := credential(h)
-	if err != nil {
+// API key, in X-API-Key or as a bearer token, or a JWT as a bearer token. No
+// credential, and one that is there and bad in any way, is an error of kind
+// unauthenticated; it never holds a part of the credential. A JWT whose issuer's
+// keys cannot be had is an error of kind unavailable.
+func (a *Authenticator) Authenticate(ctx context.Context, h http.Header) (*Principal, error) {
+	key, token, err := credential(h)
+	switch {
+	case err != nil:
 		return nil, err
+	case token != "":
+		return a.verifyJWT(ctx, token)
 	}
 	return a.verify(key)
 }
 
-// Launch gives the principal of a stdio process: that of its key, checked anew
-// on each call, else the local one.
-func (a *Authenticator) Launch(context.Context) (*Principal, error) {
-	if !a.opt.LaunchKey.IsZero() {
+// verifyJWT gives the principal of a bearer token in the form of a JWT.
+func (a *Authenticator) verifyJWT(ctx context.Context, token string) (*Principal, error) {
+	if a.jwts == nil {
+		return nil, refuse("the bearer token has the three parts of a JWT, which this server does not accept; use an API key")
+	}
+	return a.jwts.verify(ctx, token)
+}
+
+// Launch gives the principal of a stdio process: that of its key or JWT, checked
+// anew on each call, else the local one.
+func (a *Authenticator) Launch(ctx context.Context) (*Principal, error) {
+	switch {
+	case !a.opt.LaunchKey.IsZero():
 		return a.verify(a.opt.LaunchKey.Reveal())
+	case a.opt.JWT.launches():
+		token, err := a.opt.JWT.launch()
+		if err != nil {
+			return nil, err
+		}
+		return a.verifyJWT(ctx, token)
 	}
 	if a.local == (holder{}) {
 		return nil, refuse("this process was launched without a credential and without a subject")
@@ -114,13 +139,19 @@ func (a *Authenticator) Launch(context.Context) (*Principal, error) {
 	return a.local.principal, a.local.refusal
 }
 
-// Check reports what is wrong with the key file, for readiness and logs. While
-// it is, the keys that it held before are in force, for a minute.
-func (a *Authenticator) Check(context.Context) error {
-	if a.file == nil {
-		return nil
+// Check reports what is wrong with the files of keys, for readiness and logs, and
+// which issuer's keys cannot be had. While a file is wrong, the keys that it held
+// before are in force, for a minute; keys from a URL are for a day after they were
+// last fetched, and that is no failure yet.
+func (a *Authenticator) Check(ctx context.Context) error {
+	var wrong []error
+	if a.file != nil {
+		wrong = append(wrong, a.file.failure())
 	}
-	return a.file.failure()
+	if a.jwts != nil {
+		wrong = append(wrong, a.jwts.failure(ctx))
+	}
+	return errors.Join(wrong...)
 }
 
 // verify gives the principal of an API key. Keys of the operator's own are
@@ -149,43 +180,40 @@ func (a *Authenticator) verify(key string) (*Principal, error) {
 	return of.principal, nil
 }
 
-// credential takes the API key out of the headers.
-func credential(h http.Header) (string, error) {
+// credential takes the API key or the JWT out of the headers; the other one is
+// empty.
+func credential(h http.Header) (key, token string, err error) {
 	keys, bearers := h["X-Api-Key"], h["Authorization"]
 	switch {
 	case len(keys) == 0 && len(bearers) == 0:
-		return "", refuse("a credential is needed: an API key in X-API-Key, or as a bearer token in Authorization")
+		return "", "", refuse("a credential is needed: an API key in X-API-Key, or an API key or JWT as a bearer token in Authorization")
 	case len(keys) > 1 || len(bearers) > 1:
-		return "", refuse("a credential header stands twice")
+		return "", "", refuse("a credential header stands twice")
 	}
-	var key, token string
 	if len(keys) == 1 {
 		key = keys[0]
 		switch {
 		case key == "":
-			return "", refuse("X-API-Key is empty")
+			return "", "", refuse("X-API-Key is empty")
 		case len(key) > maxCredential:
-			return "", refuse("X-API-Key is too long")
+			return "", "", refuse("X-API-Key is too long")
 		case !secret.IsHeaderText(key):
-			return "", refuse("X-API-Key is not one word of printable ASCII")
+			return "", "", refuse("X-API-Key is not one word of printable ASCII")
 		}
 	}
-	if len(bearers) == 1 {
-		var err error
-		if token, err = bearer(bearers[0]); err != nil {
-			return "", err
-		}
-		if strings.Count(token, ".") == 2 {
-			return "", refuse("the bearer token has the three parts of a JWT, which this server does not accept; use an API key")
-		}
+	if len(bearers) == 0 {
+		return key, "", nil
 	}
+	token, err = bearer(bearers[0])
 	switch {
-	case key == "":
-		return token, nil
-	case token != "" && token != key:
-		return "", refuse("X-API-Key and Authorization hold different credentials; send one")
+	case err != nil:
+		return "", "", err
+	case key != "" && (token != key || isJWT(token)):
+		return "", "", refuse("X-API-Key and Authorization hold different credentials; send one")
+	case isJWT(token):
+		return "", token, nil
 	}
-	return key, nil
+	return token, "", nil
 }
 
 // bearer takes the token out of an Authorization header.

@@ -269,10 +269,20 @@ func FuzzCredential(f *testing.F) {
 		if hasKey {
 			h["X-Api-Key"] = []string{apiKey}
 		}
-		key, err := auth.Credential(h)
+		key, token, err := auth.Credential(h)
 		if err != nil {
 			require.ErrorIs(t, err, fault.Unauthenticated)
 			require.Empty(t, key)
+			require.Empty(t, token)
+			return
+		}
+		if token != "" { // a JWT is a bearer token and nothing else
+			require.Empty(t, key)
+			require.False(t, hasKey)
+			require.Regexp(t, `^[!-~]+$`, token)
+			require.Equal(t, 2, strings.Count(token, "."))
+			require.True(t, strings.EqualFold(authorization[:7], "bearer "))
+			require.Equal(t, token, strings.TrimLeft(authorization[7:], " "))
 			return
 		}
 		// What is accepted is one word, and stood there as a whole in each header

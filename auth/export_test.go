@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Credential takes the key out of headers, for the fuzz target.
-func Credential(h http.Header) (string, error) { return credential(h) }
+// Credential takes the key or the JWT out of headers, for the fuzz target.
+func Credential(h http.Header) (key, token string, err error) { return credential(h) }
 
 // NewTestLimiter makes a Limiter of another size, by another clock.
 func NewTestLimiter(room int, clock func() time.Duration) *Limiter {

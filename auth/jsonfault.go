@@ -16,6 +16,8 @@ var members = map[string]bool{
 	"note": true, "created_at": true, "rotated_at": true, "expires_at": true, "previous": true, "until": true,
 	"bind_ciphertexts": true, "transit": true, "database": true, "ssh": true, "kms": true,
 	"value": true, "requests": true, "window_seconds": true, "burst": true,
+	"issuers": true, "issuer": true, "audience": true, "algorithms": true, "hs256_secret": true, "jwks_file": true,
+	"jwks_url": true, "oidc": true, "require_kid": true,
 }
 
 // describe says what is wrong with JSON, without a value from it.

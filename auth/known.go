@@ -14,8 +14,10 @@ func (a *Authenticator) Known() []*Principal {
 		all = append(all, key.principal)
 	}
 	if a.file != nil {
-		for _, key := range a.file.current() {
-			all = append(all, key.holder.principal)
+		if set := a.file.current(); set != nil {
+			for _, key := range *set {
+				all = append(all, key.holder.principal)
+			}
 		}
 	}
 	all = append(all, a.local.principal)

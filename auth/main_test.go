@@ -5,9 +5,8 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"vault-mcp/auth"
+	"vault-mcp/devstack/devstacktest"
 )
 
 // creatorEnv makes the test program one that creates keys in the named file and
@@ -26,5 +25,5 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(devstacktest.Main(m))
 }

@@ -59,6 +59,7 @@ func (s Scopes) within(ceiling Scopes) Scopes {
 	}
 	return left
 }
+func (s Scopes) has(one Scope) bool { return slices.Contains(s, one) }
 
 // ParseScopes reads a list of scopes, each once whatever it was given. An empty
 // list is the empty set, which allows nothing. The error names the entry by its

@@ -85,6 +85,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if a.authn, err = openAuth(cfg); err != nil {
 		return a, usageError{err}
 	}
+	a.close = append(a.close, func() error { a.authn.Close(); return nil })
 	sealer, err := openSealer(cfg)
 	if err != nil {
 		return a, fmt.Errorf("the server's keys: %w", err)

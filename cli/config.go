@@ -50,7 +50,10 @@ func usable(cfg *config.Config) error {
 	if keys != nil {
 		keys.Close()
 	}
-	_, callers := openAuth(cfg)
+	authn, callers := openAuth(cfg)
+	if callers == nil {
+		authn.Close()
+	}
 	if err := errors.Join(tooling, vault, kms, callers); err != nil {
 		return usageError{err}
 	}

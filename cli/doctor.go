@@ -121,7 +121,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("settings", stateWarning, warning, "")
 	}
 	d.state(cfg)
-	d.callers(cfg)
+	d.callers(ctx, cfg)
 	client, err := openVault(cfg, zap.NewNop())
 	if err != nil {
 		d.found("vault", stateBroken, err.Error(), "correct the setting")
@@ -162,17 +162,23 @@ func (d *doctor) state(cfg *config.Config) {
 }
 
 // callers looks whether anybody could call.
-func (d *doctor) callers(cfg *config.Config) {
-	if _, err := openAuth(cfg); err != nil {
-		d.found("callers", stateBroken, err.Error(), "correct API_KEYS_JSON or the file API_KEYS_FILE")
+func (d *doctor) callers(ctx context.Context, cfg *config.Config) {
+	authn, err := openAuth(cfg)
+	if err != nil {
+		d.found("callers", stateBroken, err.Error(), "correct the setting or file that it names: API_KEYS_JSON, API_KEYS_FILE, those of JWTs")
 		return
 	}
+	defer authn.Close()
 	_, noFile := os.Stat(cfg.Auth.KeysFile)
-	if cfg.Auth.KeysJSON.IsZero() && noFile != nil {
-		d.found("callers", stateWarning, "there is no API key, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
+	if cfg.Auth.KeysJSON.IsZero() && noFile != nil && !cfg.JWT.Configured() {
+		d.found("callers", stateWarning, "there is no API key and no issuer of JWTs, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
 		return
 	}
-	d.found("callers", stateOK, "API keys can be read", "")
+	if err := authn.Check(ctx); err != nil {
+		d.found("callers", stateBroken, fault.From(err).Msg, "check the file, or the URL and the network to it")
+		return
+	}
+	d.found("callers", stateOK, "API keys, and the keys of the issuers of JWTs, can be read", "")
 }
 
 func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.Client) {

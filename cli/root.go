@@ -67,7 +67,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badFlag(err) })
 	root.AddCommand(
 		stdioCommand(o), httpCommand(o), devCommand(o), doctorCommand(o),
-		toolsCommand(o), policyCommand(o), keyCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
+		toolsCommand(o), policyCommand(o), keyCommand(o), tokenCommand(o), jwksCommand(o), auditCommand(o), configCommand(o), versionCommand(o),
 	)
 	group(root)
 	err := root.Execute()

@@ -41,14 +41,21 @@ var checks = map[string]func(value any) error{
 	"header":        text(func(s string) error { return unlessEmpty(s, isHeader) }),
 	"key":           text(func(s string) error { return unlessEmpty(s, isKey) }),
 	"json-object":   text(func(s string) error { return unlessEmpty(s, isObject) }),
+	"issuers":       text(func(s string) error { return unlessEmpty(s, areIssuers) }),
 	"hosts":         each(isHostPort),
 	"origins":       each(isOrigin),
-	"issuers":       each(isIssuer),
+	"issuer-urls":   each(isIssuer),
 	"tools":         each(isTool),
 	"toolsets":      each(isToolset),
 	"name-or-empty": text(func(s string) error { return unlessEmpty(s, isName) }),
 	"policy-prefix": text(isPolicyPrefix),
 	"grants":        areGrants,
+
+	"headers":        each(isHeader),
+	"issuer-url":     text(func(s string) error { return unlessEmpty(s, isKeyURL) }),
+	"jwks-url":       text(func(s string) error { return unlessEmpty(s, isKeyURL) }),
+	"jwt-algorithms": each(isJWTAlgorithm),
+	"jwt-secret":     text(func(s string) error { return unlessEmpty(s, isJWTSecret) }),
 }
 
 // validate applies the check of a setting to its value.

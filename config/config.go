@@ -56,6 +56,7 @@ type Config struct {
 	KMS    KMS    `group:"AWS KMS"`
 	Auth   Auth   `group:"Who may call"`
 	Child  Child  `group:"Child tokens"`
+	JWT    JWT    `group:"JSON Web Tokens"`
 	Calls  Calls  `group:"Calls and limits"`
 	Tools  Tools  `group:"Tools"`
 	HTTP   HTTP   `group:"HTTP"`
@@ -125,6 +126,26 @@ type Child struct {
 	PolicyPrefix string        `env:"CHILD_TOKEN_POLICY_PREFIX" default:"mcp-agent-" check:"policy-prefix" help:"What the name of a principal's policy in Vault begins with; its slug follows."`
 }
 
+// JWT says whose JSON Web Tokens are accepted. The settings but ISSUERS describe
+// one issuer, whose subjects are the operator's own as those of API keys are.
+type JWT struct {
+	Enabled          bool          `env:"AUTH_JWT_ENABLED" default:"true" help:"Accept JSON Web Tokens as bearer tokens, from the issuers that are configured; without one, none is accepted."`
+	Issuer           string        `env:"JWT_ISSUER" check:"header" help:"Issuer of the tokens, exactly as their claim iss says it. Needs one source of keys: JWT_HS256_SECRET, JWT_JWKS_FILE, JWT_JWKS_URL or OIDC_ISSUER."`
+	OIDC             string        `env:"OIDC_ISSUER" check:"issuer-url" help:"URL of an OpenID Connect issuer, whose discovery document says where its keys are. It is the JWT_ISSUER too."`
+	Audience         []string      `env:"JWT_AUDIENCE" check:"headers" help:"What the claim aud has to name: one of these. Empty: PUBLIC_URL, or PUBLIC_URL/mcp."`
+	Algorithms       []string      `env:"JWT_ALGORITHMS" check:"jwt-algorithms" help:"Algorithms that tokens may be signed with. Empty: HS256 with JWT_HS256_SECRET, else RS256, RS384, RS512, PS256, ES256, ES384 and EdDSA."`
+	Secret           secret.Text   `env:"JWT_HS256_SECRET" check:"jwt-secret" help:"Secret with which the issuer signs by HS256, at least 32 bytes. Whoever checks tokens with it can also make them."`
+	JWKSFile         string        `env:"JWT_JWKS_FILE" check:"file" help:"File of the issuer's public keys, a JSON Web Key Set. It is read again when it changes."`
+	JWKSURL          string        `env:"JWT_JWKS_URL" check:"jwks-url" help:"URL of the issuer's public keys: https, or http on this machine. With OIDC_ISSUER: the only one that its discovery document may name."`
+	CacheFor         time.Duration `env:"JWT_JWKS_CACHE_SECONDS" unit:"seconds" default:"300" min:"10" max:"86400" help:"How long keys from a URL are good before they are fetched again, in seconds. A key that the issuer took back is refused after that."`
+	RequireKID       bool          `env:"JWT_REQUIRE_KID" default:"false" help:"Refuse tokens that do not name their key."`
+	ValidateIssuer   bool          `env:"JWT_VALIDATE_ISSUER" default:"true" help:"Check the claim iss. Off: every token that JWT_ISSUER's keys have signed is taken for one of its own."`
+	ValidateAudience bool          `env:"JWT_VALIDATE_AUDIENCE" default:"true" help:"Check the claim aud. Off: a token that was made for another service opens this one."`
+	Issuers          secret.Text   `env:"ISSUERS" check:"issuers" help:"Further issuers: a JSON list of objects with issuer, audience, algorithms, hs256_secret, jwks_file, jwks_url, oidc (true or false) and require_kid. They share no subject with JWT_ISSUER."`
+	Launch           secret.Text   `env:"VAULT_MCP_JWT" check:"header" help:"Token as which the calls of a stdio server are made, checked on each call."`
+	LaunchFile       string        `env:"VAULT_MCP_JWT_FILE" check:"file" help:"File of that token, which is read again on each call."`
+}
+
 // Calls bounds what a caller can ask for.
 type Calls struct {
 	Timeout      time.Duration `env:"CALL_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a call may take in all."`
@@ -148,7 +169,7 @@ type HTTP struct {
 	Host           string        `env:"HOST" default:"127.0.0.1" check:"host" help:"Address or name on which to listen."`
 	Port           int           `env:"PORT" default:"8089" min:"0" max:"65535" help:"Port on which to listen; 0 takes a free one."`
 	PublicURL      string        `env:"PUBLIC_URL" check:"public-url" help:"URL under which clients reach this server, if a proxy stands before it."`
-	AuthServers    []string      `env:"OAUTH_AUTHORIZATION_SERVERS" check:"issuers" help:"Issuer URLs of the OAuth authorization servers whose access tokens clients may get for this server. Clients are told of them at /.well-known/oauth-protected-resource."`
+	AuthServers    []string      `env:"OAUTH_AUTHORIZATION_SERVERS" check:"issuer-urls" help:"Issuer URLs of the OAuth authorization servers whose access tokens clients may get for this server. Clients are told of them at /.well-known/oauth-protected-resource."`
 	AllowedHosts   []string      `env:"ALLOWED_HOSTS" check:"hosts" help:"Values of the Host header that are accepted besides loopback names and the host of PUBLIC_URL."`
 	AllowedOrigins []string      `env:"CORS_ALLOW_ORIGINS" check:"origins" help:"Origins (https://app.example) of web pages that may call. Empty: none but our own."`
 	Keepalive      time.Duration `env:"SSE_KEEPALIVE_SECONDS" unit:"seconds" default:"15" min:"1" max:"3600" help:"Seconds between signs of life on an idle stream."`

@@ -70,13 +70,15 @@ func decodeText(raw any) (string, error) {
 	return text, nil
 }
 
-// decodeSecret also takes a table where JSON is wanted, so that API keys can be
-// written in the language of the file.
+// decodeSecret also takes a table, or a list, where JSON is wanted, so that API
+// keys and issuers can be written in the language of the file.
 func decodeSecret(s setting, raw any) (secret.Text, error) {
-	if table, ok := raw.(map[string]any); ok && s.check == "json-object" {
-		text, err := json.Marshal(table)
+	_, isTable := raw.(map[string]any)
+	_, isText := raw.(string)
+	if isTable && s.check == "json-object" || !isTable && !isText && s.check == "issuers" {
+		text, err := json.Marshal(raw)
 		if err != nil {
-			return secret.Text{}, errors.New("want a table that can be written as JSON")
+			return secret.Text{}, errors.New("want what can be written as JSON")
 		}
 		return secret.NewText(string(text)), nil
 	}

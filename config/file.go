@@ -135,7 +135,7 @@ func (l *loader) known(path string, mode fs.FileMode, file map[string]any) map[s
 			l.mistake(fmt.Errorf("%s (file): given twice, in different spellings; want it once", key))
 		case file[name] != nil:
 			values[key] = file[name]
-			if s.Secret && key == s.Key {
+			if s.Kind == KindSecret && key == s.Key {
 				inClear = append(inClear, key)
 			}
 		}

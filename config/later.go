@@ -6,8 +6,7 @@ import "fmt"
 // whose silence would leave an operator with less than was asked for. What is
 // built is taken off this list; a test sees to that.
 var later = []string{
-	"AUTH_MTLS_ENABLED", "AUTH_JWT_ENABLED", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_HS256_SECRET", "JWT_JWKS_URL", "JWT_JWKS_FILE", "OIDC_ISSUER",
-	"MTLS_IDENTITY_HEADER", "MTLS_VERIFY_HEADER", "MTLS_IDENTITY", "TRUSTED_PROXIES",
+	"AUTH_MTLS_ENABLED", "MTLS_IDENTITY_HEADER", "MTLS_VERIFY_HEADER", "MTLS_IDENTITY", "TRUSTED_PROXIES",
 	"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "REDIS_URL", "METRICS_ADDR",
 }
 

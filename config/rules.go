@@ -44,13 +44,15 @@ func notices(c *Config) []string {
 	out = append(out, loginNotices(c)...)
 	notice(c.Child.Enabled && c.Child.Role == "",
 		"CHILD_TOKEN_ENABLED is on without CHILD_TOKEN_ROLE: child tokens, and the leases that agents got with them, end when the server's own token does; make a role by 'vault-mcp policy apply --server'")
+	out = append(out, jwtNotices(c)...)
+
 	if isLoopback(c.HTTP.Host) {
 		return out
 	}
 	notice(!strings.HasPrefix(c.HTTP.PublicURL, "https://"),
 		"HOST is reachable from other machines and there is no https PUBLIC_URL: keys and secrets may cross the network in the clear; put a TLS proxy before it")
 	_, missing := os.Stat(c.Auth.KeysFile)
-	notice(!c.Auth.APIKeys || c.Auth.KeysJSON.IsZero() && missing != nil,
+	notice((!c.Auth.APIKeys || c.Auth.KeysJSON.IsZero() && missing != nil) && !c.JWT.Configured(),
 		"HOST is reachable from other machines and there is no API key yet: every call is refused; make one with 'vault-mcp key create'")
 	notice(len(c.HTTP.AllowedHosts) == 0 && c.HTTP.PublicURL == "",
 		"HOST is reachable from other machines, but neither ALLOWED_HOSTS nor PUBLIC_URL says under which name: calls that use another name than a loopback one are refused")

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,7 +76,6 @@ var schema = sync.OnceValue(func() []setting {
 				index: append(append([]int(nil), g.Index...), f.Index...),
 			}
 			s.Key = strings.ToLower(s.Env)
-			s.Secret = s.Kind == KindSecret
 			if enum := f.Tag.Get("enum"); enum != "" {
 				s.Enum = strings.Split(enum, "|")
 			}
@@ -84,6 +84,10 @@ var schema = sync.OnceValue(func() []setting {
 			}
 			all = append(all, s)
 		}
+	}
+	for i := range all {
+		own := slices.ContainsFunc(all, func(other setting) bool { return other.Env == all[i].Env+fileSuffix })
+		all[i].Secret = all[i].Kind == KindSecret && !own // which is then not read here
 	}
 	return all
 })

@@ -94,6 +94,8 @@ func (s Setting) meaning() string {
 	switch {
 	case s.Secret:
 		return s.Help + " Secret, or `" + s.Env + fileSuffix + "`."
+	case s.Kind == KindSecret:
+		return s.Help + " Secret."
 	case s.Enum != nil:
 		return s.Help + " One of `" + strings.Join(s.Enum, "`, `") + "`."
 	case s.Max != "":

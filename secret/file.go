@@ -44,6 +44,22 @@ func Private(info fs.FileInfo) error {
 // ReadPrivate reads a file of at most that many bytes that nobody else can read
 // or write. The error says what is wrong with it, not which file it is.
 func ReadPrivate(path string, most int64) ([]byte, fs.FileInfo, error) {
+	return readIf(path, most, Private)
+}
+
+// ReadUnforged reads a regular file of at most that many bytes that not everybody
+// can write, such as one of public keys. The error says what is wrong with it, not
+// which file it is.
+func ReadUnforged(path string, most int64) ([]byte, fs.FileInfo, error) {
+	return readIf(path, most, func(info fs.FileInfo) error {
+		if !info.Mode().IsRegular() {
+			return errors.New("it is not a regular file")
+		}
+		return unforged(info)
+	})
+}
+
+func readIf(path string, most int64, check func(fs.FileInfo) error) ([]byte, fs.FileInfo, error) {
 	f, err := Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -51,7 +67,7 @@ func ReadPrivate(path string, most int64) ([]byte, fs.FileInfo, error) {
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err == nil {
-		err = Private(info)
+		err = check(info)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -25,6 +25,14 @@ func private(info fs.FileInfo) error {
 	return nil
 }
 
+// unforged refuses a file that everybody can write.
+func unforged(info fs.FileInfo) error {
+	if perm := info.Mode().Perm(); perm&0o002 != 0 {
+		return fmt.Errorf("everybody can write it (mode %04o)", perm)
+	}
+	return nil
+}
+
 // SyncFolder makes the names in a folder last through a power failure.
 func SyncFolder(path string) error {
 	d, err := os.Open(path)

@@ -1,0 +1,206 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"vault-mcp/fault"
+)
+
+// jwts verifies JWTs, as RFC 8725 has it: the issuer's settings say which
+// algorithms and keys there are, a token only chooses among them.
+type jwts struct {
+	home   *home
+	now    func() time.Time
+	byName map[string]*issuer
+	all    []*issuer // the home issuer first
+}
+
+// issuer is an Issuer at work.
+type issuer struct {
+	Issuer
+	further   bool // with subjects of its own
+	methods   map[string]jwt.SigningMethod
+	validator *jwt.Validator
+	keys      keySource // nil: the secret is the key
+}
+
+// keySource is where the public keys of an issuer come from.
+type keySource interface {
+	current(context.Context) (*jwks, error)      // the keys in force
+	newer(context.Context, *jwks) (*jwks, error) // those after the given ones, or the same
+	failure(context.Context) error               // what is wrong with them, for readiness
+	close()
+}
+
+// verify gives the principal of a JWT.
+func (j *jwts) verify(ctx context.Context, token string) (*Principal, error) {
+	t, err := parseJWT(token)
+	if err != nil {
+		return nil, err
+	}
+	i := j.byName[t.claims.iss]
+	if j.all[0].AnyIssuer {
+		i = j.all[0]
+	}
+	if i == nil {
+		return nil, refuse("the JWT names no issuer that this server accepts")
+	}
+	if err := i.verify(ctx, t); err != nil {
+		return nil, err
+	}
+	scopes, err := t.claims.granted()
+	if err != nil {
+		return nil, err
+	}
+	id := Identity{
+		Method: MethodJWT, Subject: t.claims.sub, CredentialID: t.claims.credentialID(), Scopes: scopes,
+		ExpiresAt: t.claims.exp.Add(leeway), Claims: t.claims.raw,
+	}
+	if i.further {
+		id.Issuer = i.Name
+	}
+	p, err := j.home.principal(id)
+	switch {
+	case errors.Is(err, fault.Invalid):
+		return nil, refuse("the JWT's subject cannot be used: " + fault.From(err).Msg)
+	case err != nil:
+		return nil, err
+	case !p.Valid(j.now()):
+		return nil, refuse("the JWT has expired")
+	}
+	return p, nil
+}
+
+// failure says what is wrong with the issuers' keys.
+func (j *jwts) failure(ctx context.Context) error {
+	var wrong []error
+	for n, i := range j.all {
+		if i.keys == nil {
+			continue
+		}
+		if err := i.keys.failure(ctx); err != nil {
+			which := "the issuer of JWTs"
+			if i.further {
+				which = fmt.Sprintf("issuer %d of ISSUERS", n+1-j.homes())
+			}
+			wrong = append(wrong, fault.Wrap(fault.Unavailable, which+": "+fault.From(err).Msg, err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// homes is how many issuers are before the further ones.
+func (j *jwts) homes() int {
+	if j.all[0].further {
+		return 0
+	}
+	return 1
+}
+
+// close ends what the sources of keys have under way.
+func (j *jwts) close() {
+	if j == nil {
+		return
+	}
+	for _, i := range j.all {
+		if i.keys != nil {
+			i.keys.close()
+		}
+	}
+}
+
+// verify holds a token against an issuer: first the signature, then what the
+// claims say.
+func (i *issuer) verify(ctx context.Context, t *parsedJWT) error {
+	method := i.methods[t.header.alg]
+	switch {
+	case t.claims.sub == "":
+		return refuse("the JWT has no subject")
+	case method == nil:
+		return refuse("the JWT is signed with no algorithm that is accepted of its issuer")
+	case i.RequireKID && !t.header.hasKID:
+		return refuse("the JWT does not name its key, which its issuer's have to")
+	}
+	if err := i.verifySignature(ctx, method, t); err != nil {
+		return err
+	}
+	switch err := i.validator.Validate(&t.claims); {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return refuse("the JWT has expired")
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return refuse("the JWT is not valid yet")
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return refuse("the JWT is for another audience than this server")
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return refuse("the JWT lacks one of the claims iss, aud and exp")
+	default:
+		return refuse("the JWT's claims are not those of its issuer")
+	}
+}
+
+// verifySignature tries the keys that the token may be signed with. One that they
+// lack may be new.
+func (i *issuer) verifySignature(ctx context.Context, method jwt.SigningMethod, t *parsedJWT) error {
+	if i.keys == nil {
+		if method.Verify(t.signed, t.signature, []byte(i.Secret.Reveal())) != nil {
+			return refuse("the JWT's signature is not its issuer's")
+		}
+		return nil
+	}
+	set, err := i.keys.current(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		keys := set.find(t.header.alg, &t.header)
+		if len(keys) > maxTrials {
+			return refuse("the JWT fits too many of its issuer's keys; want it to name one")
+		}
+		for _, key := range keys {
+			if method.Verify(t.signed, t.signature, key) == nil {
+				return nil
+			}
+		}
+		if t.header.hasKID && len(keys) > 0 {
+			return refuse("the JWT's signature is not its issuer's")
+		}
+		after, err := i.keys.newer(ctx, set)
+		switch {
+		case err != nil:
+			return err
+		case after == set:
+			return refuse("the JWT is signed with a key that its issuer does not have")
+		}
+		set = after
+	}
+}
+
+// fileKeys are the keys of a file.
+type fileKeys struct{ file *watched[jwks] }
+
+func (f fileKeys) current(context.Context) (*jwks, error) { return f.inForce(f.file.current()) }
+
+func (f fileKeys) newer(context.Context, *jwks) (*jwks, error) { return f.inForce(f.file.latest()) }
+
+func (f fileKeys) inForce(set *jwks) (*jwks, error) {
+	if set == nil {
+		return nil, fault.New(fault.Unavailable, "the file of the JWT issuer's keys cannot be used")
+	}
+	return set, nil
+}
+
+func (f fileKeys) failure(context.Context) error {
+	if err := f.file.failure(); err != nil {
+		return fault.Wrap(fault.Unavailable, "the file of its keys: "+fault.From(err).Msg, err)
+	}
+	return nil
+}
+
+func (fileKeys) close() {}
