@@ -39,6 +39,7 @@ type Authenticator struct {
 	opt   Options
 	home  *home
 	keys  map[digest]holder // of KeysJSON
+	known []Identity        // of KeysJSON, for Explain
 	file  *watchedKeys      // nil: no file
 	local holder            // of a stdio process without a key
 }
@@ -71,7 +72,7 @@ func New(opt Options) (a *Authenticator, err error) {
 	h.rules = rules
 	a = &Authenticator{opt: opt, home: h}
 	if opt.APIKeys {
-		if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err != nil {
+		if a.keys, a.known, err = parseKeysJSON(opt.KeysJSON, h); err != nil {
 			return nil, err
 		}
 		if opt.KeysFile != "" {
