@@ -27,6 +27,7 @@ func filled(s string) Record {
 		Kind: Kind("k" + s), RequestID: s, Transport: s, Remote: s, Subject: s, AuthMethod: s,
 		CredentialID: s, Tool: s, Scope: s, Needs: []string{s, s + s, s}, Args: map[string]string{s: s, s + "2": s, "~1": s},
 		Result: s, Outcome: s, Detail: s, DurationUS: int64(len(s)), VaultRequestID: s, AWSRequestID: s,
+		Issuer: s, Rule: s,
 	}
 }
 

@@ -80,70 +80,74 @@ type jsonRecord struct {
 // parseKeysJSON reads API_KEYS_JSON: an object from key to subject, or to an
 // object with subject and perhaps scopes, grants, expires_at and bind_ciphertexts. Errors name an
 // entry by its number, for its name is a key.
-func parseKeysJSON(text secret.Text, h *home) (map[digest]holder, error) {
+func parseKeysJSON(text secret.Text, h *home) (map[digest]holder, []Identity, error) {
 	keys := make(map[digest]holder)
+	var known []Identity
 	if strings.TrimSpace(text.Reveal()) == "" {
-		return keys, nil
+		return keys, known, nil
 	}
 	dec := jsontext.NewDecoder(strings.NewReader(text.Reveal()))
 	if token, err := dec.ReadToken(); err != nil || token.Kind() != '{' {
-		return nil, fault.New(fault.Invalid, "API_KEYS_JSON is not a JSON object")
+		return nil, nil, fault.New(fault.Invalid, "API_KEYS_JSON is not a JSON object")
 	}
 	for n := 1; dec.PeekKind() != '}'; n++ {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d is not JSON, or its key was given before", n)
+			return nil, nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d is not JSON, or its key was given before", n)
 		}
 		key := name.String()
 		raw, err := dec.ReadValue()
 		if err != nil {
-			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: the value of entry %d is not JSON", n)
+			return nil, nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: the value of entry %d is not JSON", n)
 		}
-		of, err := jsonHolder(n, key, raw, h)
+		id, err := jsonIdentity(n, key, raw)
+		if err == nil {
+			keys[digestOf(key)], err = h.holder(id)
+		}
 		if err != nil {
-			return nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d: %s", n, fault.From(err).Msg)
+			return nil, nil, fault.Newf(fault.Invalid, "API_KEYS_JSON: entry %d: %s", n, fault.From(err).Msg)
 		}
-		keys[digestOf(key)] = of
+		known = append(known, id)
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, fault.New(fault.Invalid, "API_KEYS_JSON: the object does not end")
+		return nil, nil, fault.New(fault.Invalid, "API_KEYS_JSON: the object does not end")
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, fault.New(fault.Invalid, "API_KEYS_JSON: something follows the object")
+		return nil, nil, fault.New(fault.Invalid, "API_KEYS_JSON: something follows the object")
 	}
-	return keys, nil
+	return keys, known, nil
 }
 
-// jsonHolder is whom entry n stands for. Records name its key by that
+// jsonIdentity is who bears the key of entry n. Records name its key by that
 // number: anything made of the key would help to guess it.
-func jsonHolder(n int, key string, raw jsontext.Value, h *home) (of holder, err error) {
+func jsonIdentity(n int, key string, raw jsontext.Value) (id Identity, err error) {
 	if len(key) < minKey || len(key) > maxKey || !secret.IsHeaderText(key) {
-		return of, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
+		return id, fault.Newf(fault.Invalid, "a key has %d to %d printable ASCII characters and no blanks", minKey, maxKey)
 	}
 	var record jsonRecord
 	switch raw.Kind() {
 	case '"':
 		if err := json.Unmarshal(raw, &record.Subject); err != nil {
-			return of, fault.New(fault.Invalid, "the subject is not a text")
+			return id, fault.New(fault.Invalid, "the subject is not a text")
 		}
 	case '{':
 		if err := decodeStrict(raw, &record); err != nil {
-			return of, err
+			return id, err
 		}
 	default:
-		return of, fault.New(fault.Invalid, "want a subject, or an object with a subject")
+		return id, fault.New(fault.Invalid, "want a subject, or an object with a subject")
 	}
 	scopes, err := scopesOf(record.Scopes)
 	if err != nil {
-		return of, err
+		return id, err
 	}
 	if err := record.Grants.check(); err != nil {
-		return of, err
+		return id, err
 	}
-	return h.holder(Identity{
+	return Identity{
 		Subject: record.Subject, Method: MethodAPIKey, CredentialID: "json-" + strconv.Itoa(n),
 		Scopes: scopes, Grants: record.Grants, ExpiresAt: record.ExpiresAt, BindCiphertexts: record.BindCiphertexts,
-	})
+	}, nil
 }
 
 // scopesOf are the scopes of a record: all four where it says nothing of them.

@@ -40,6 +40,7 @@ type Authenticator struct {
 	opt   Options
 	home  *home
 	keys  map[digest]holder // of KeysJSON
+	known []Identity        // of KeysJSON, for Explain
 	file  *watched[keySet]  // nil: no file
 	jwts  *jwts             // nil: no JWT is accepted
 	local holder            // of a stdio process without a key
@@ -87,7 +88,7 @@ func (a *Authenticator) openKeys(opt Options, h *home) (err error) {
 	if !opt.APIKeys {
 		return nil
 	}
-	if a.keys, err = parseKeysJSON(opt.KeysJSON, h); err == nil && opt.KeysFile != "" {
+	if a.keys, a.known, err = parseKeysJSON(opt.KeysJSON, h); err == nil && opt.KeysFile != "" {
 		a.file, err = watchKeys(opt.KeysFile, h)
 	}
 	return err

@@ -37,3 +37,6 @@ func (b *buckets) count() int {
 	}
 	return n
 }
+
+// Principal makes the principal of an identity, as each kind of credential does.
+func (a *Authenticator) Principal(id Identity) (*Principal, error) { return a.home.principal(id) }

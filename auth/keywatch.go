@@ -36,13 +36,9 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 	set := make(keySet, len(doc.Keys))
 	for i := range doc.Keys {
 		key := &doc.Keys[i]
-		scopes, err := scopesOf(key.Scopes)
+		id, err := key.identity()
 		if err != nil {
 			return nil, err
-		}
-		id := Identity{
-			Subject: key.Subject, Method: MethodAPIKey, CredentialID: key.ID,
-			Scopes: scopes, Grants: key.Grants, ExpiresAt: key.ExpiresAt, BindCiphertexts: key.BindCiphertexts,
 		}
 		entry := &fileKey{}
 		entry.digest, _ = parseDigest(key.SHA256) // checked when it was read
@@ -59,6 +55,15 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 		set[key.ID] = entry
 	}
 	return set, nil
+}
+
+// identity is who bears the key.
+func (k *storedKey) identity() (Identity, error) {
+	scopes, err := scopesOf(k.Scopes)
+	return Identity{
+		Subject: k.Subject, Method: MethodAPIKey, CredentialID: k.ID,
+		Scopes: scopes, Grants: k.Grants, ExpiresAt: k.ExpiresAt, BindCiphertexts: k.BindCiphertexts,
+	}, err
 }
 
 // nobody is what an unknown id is compared with, so that it takes as long as a

@@ -69,3 +69,25 @@ func part(t *testing.T, name, mark, want string) {
 		require.Equal(t, file, string(have), "%s is not current: make gen", name)
 	}
 }
+
+// The worked example of docs/principals.md is one that works, and its output what
+// the doctor says.
+func TestPrincipalsExample(t *testing.T) {
+	page, err := os.ReadFile("../docs/principals.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(page), "```toml\n")
+	require.True(t, found)
+	settings, rest, _ := strings.Cut(rest, "```")
+	_, rest, found = strings.Cut(rest, "$ vault-mcp ")
+	require.True(t, found)
+	command, rest, _ := strings.Cut(rest, "\n")
+	said, _, found := strings.Cut(rest, "…\n```")
+	require.True(t, found)
+	file := filepath.Join(t.TempDir(), "c.toml")
+	require.NoError(t, os.WriteFile(file, []byte(settings), 0o600))
+	t.Setenv("HOME", t.TempDir())
+	require.True(t, strings.HasPrefix(output(t, append(strings.Fields(command), "--config", file)...), said))
+	_, errOut, code := run(t, "doctor", "--config", file, "--subject", "runaway")
+	require.Equal(t, 1, code)
+	require.Contains(t, errOut, "every call of this subject would be refused")
+}

@@ -63,15 +63,25 @@ func (d *doctor) broken() bool {
 
 func doctorCommand(o *options) *cobra.Command {
 	var asJSON bool
+	var about supposition
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Find out what is wrong with the installation, and what to do about it",
 		Long: `Checks the settings, the state folder, the keys of callers, and Vault: that it is
 reachable, its clock, the server's token, the KV mount, and whether the token's policies allow
 what each tool needs. It changes nothing; where the server logs in to Vault, so does it, and
-ends its token afterwards. Exit code 1: something is broken.`,
+ends its token afterwards. Exit code 1: something is broken.
+
+With --subject it explains instead, from the settings alone, what the subject could do and by which
+rule of PRINCIPALS: for each API key that it has, or by a credential with all scopes. Exit code 1:
+every call would be refused.`,
+		Example: "  vault-mcp doctor\n  vault-mcp doctor --subject dev-bot\n" +
+			"  vault-mcp doctor --subject repo:acme/app --issuer https://ci.example --claim repository_owner=acme",
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if about.asked(cmd) {
+				return o.explain(&about, asJSON)
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
 			defer cancel()
 			d := &doctor{}
@@ -86,6 +96,7 @@ ends its token afterwards. Exit code 1: something is broken.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	about.flags(cmd.Flags())
 	return cmd
 }
 

@@ -322,7 +322,7 @@ func TestKMSCiphertextsOfAnother(t *testing.T) {
 	sealed := r.conform(who("dev"), "kms.encrypt", `{"key_id":"alias/shared","plaintext":"YQ=="}`)
 	args := fmt.Sprintf(`{"key_id":"alias/shared","ciphertext":%q}`, sealed["ciphertext"])
 	require.Equal(t, "YQ==", r.conform(with(who("dev"), func(p *auth.Principal) { p.CredentialID = "another" }), "kms.decrypt", args)["plaintext"])
-	for _, p := range []*auth.Principal{who("other"), with(who("dev"), func(p *auth.Principal) { p.BindCiphertexts = false })} {
+	for _, p := range []*auth.Principal{who("other"), with(who("dev"), func(p *auth.Principal) { p.BindCiphertexts = false }), with(who("dev"), func(p *auth.Principal) { p.Issuer = "https://other.example" })} {
 		_, f := r.run(p, "kms.decrypt", args)
 		require.NotNil(t, f)
 		require.Equal(t, fault.Invalid, f.Kind)

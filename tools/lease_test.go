@@ -143,7 +143,8 @@ func TestLeaseOwnership(t *testing.T) {
 	require.Len(t, leases, 1)
 	id := leases[0]
 
-	other := with(principal("dev"), func(p *auth.Principal) { p.Prefix = "mcp/dev-bot" })
+	other := with(principal("dev"), func(p *auth.Principal) { p.Slug = "dev-bot" })
+	elsewhere := with(principal("dev"), func(p *auth.Principal) { p.Issuer = "https://other.example" })
 	rec.Reset()
 	for about, row := range map[string]struct {
 		who    *auth.Principal
@@ -151,6 +152,7 @@ func TestLeaseOwnership(t *testing.T) {
 		kind   fault.Kind
 	}{
 		"another principal's":    {other, out.LeaseID, fault.Forbidden},
+		"another issuer's":       {elsewhere, out.LeaseID, fault.Forbidden},
 		"Vault's own id":         {p, id, fault.Invalid},
 		"Vault's prefix":         {p, "ssh/creds/dev", fault.Invalid},
 		"a way out":              {p, "ssh/creds/otp/../../x", fault.Invalid},

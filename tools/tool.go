@@ -163,6 +163,14 @@ func (t *Tool) UsesKMS() bool {
 	return slices.ContainsFunc(t.Needs, func(n Need) bool { return len(n.KMS) > 0 })
 }
 
+// NamesObjects reports whether every use of a tool is of an object that the
+// principal must have been granted.
+func (t *Tool) NamesObjects() bool {
+	return len(t.Needs) > 0 && !slices.ContainsFunc(t.Needs, func(n Need) bool {
+		return len(n.KMS) == 0 && !slices.ContainsFunc(n.filled, func(h vaultx.Hole) bool { return !h.Multi })
+	})
+}
+
 // Template is the need's path, unexpanded; empty for a need of AWS KMS.
 func (n Need) Template() vaultx.Template { return n.template }
 
