@@ -192,6 +192,7 @@ func TestSpentSecretID(t *testing.T) {
 // A Vault that comes back without its storage knows none of its tokens. Set up
 // anew, it serves the first call.
 func TestVaultWithNewStorage(t *testing.T) {
+	t.Parallel()
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	role := newAppRole(t, v, "storage", "1h", "1h", 0)
 	c, rec, _ := openRole(t, role)
@@ -208,6 +209,7 @@ func TestVaultWithNewStorage(t *testing.T) {
 // Down at the start, sealed later: no storm of logins, and soon after Vault is
 // there all is well.
 func TestLoginOfAVaultThatIsOut(t *testing.T) {
+	t.Parallel()
 	v := devstacktest.Fresh(t, devstacktest.Options{File: true})
 	role := newAppRole(t, v, "out", "3s", "3s", 0)
 	require.NoError(t, v.PutSecret(t.Context(), prefix+"/app", map[string]any{"a": "1"}))
@@ -245,6 +247,7 @@ func wrappedID(t *testing.T, v *devstack.Vault, path string, body map[string]any
 }
 
 func TestWrappedSecretID(t *testing.T) {
+	t.Parallel()
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	role := newAppRole(t, v, "wrapped", "1h", "1h", 0)
 	newAppRole(t, v, "another", "1h", "1h", 0)
@@ -350,6 +353,7 @@ func TestTokenFile(t *testing.T) {
 // A token that was given by hand is renewed where it can be, for ever if it is
 // periodic, and its end is told in time where it cannot.
 func TestTokenByHand(t *testing.T) {
+	t.Parallel()
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	require.NoError(t, v.Request(t.Context(), "POST", "sys/policies/acl/server", map[string]any{"policy": serverPolicy}, nil))
 	open := func(options map[string]any) (*vaultx.Client, *notices) {
