@@ -209,7 +209,7 @@ func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.C
 	if cfg.Vault.Namespace != "" && !health.Enterprise {
 		d.found("namespace", stateWarning, "VAULT_NAMESPACE is set, and this Vault does not say that it is an Enterprise one: the Community Edition ignores namespaces, so it would isolate nothing", "unset it, unless this is an OpenBao with namespaces")
 	}
-	if cfg.Vault.SecretWrapped || vaultx.LooksWrapped(cfg.Vault.SecretID) && cfg.Vault.AuthMethod == vaultx.LoginAppRole {
+	if cfg.Vault.AuthMethod == vaultx.LoginAppRole && (cfg.Vault.SecretWrapped || vaultx.LooksWrapped(cfg.Vault.SecretID)) {
 		d.found("login", stateSkipped, "the secret id is wrapped and can be unwrapped once, which is for the server to do", "")
 		return
 	}

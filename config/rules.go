@@ -40,6 +40,8 @@ func notices(c *Config) []string {
 		"VAULT_SKIP_VERIFY is on: whoever answers in Vault's place gets the token; want VAULT_CACERT instead")
 	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_TOKEN"].source == fromEnv,
 		"VAULT_TOKEN of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
+	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_SECRET_ID"].source == fromEnv,
+		"VAULT_SECRET_ID of the environment goes to the VAULT_ADDR of a configuration file that was only found in the working directory; name the file with APP_CONFIG_FILE if that is wanted")
 
 	out = append(out, loginNotices(c)...)
 	notice(c.Child.Enabled && c.Child.Role == "",

@@ -69,6 +69,24 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// degraded is an error of what works, and may not go on.
+type degraded bool
+
+func (degraded) Error() string    { return "secret" }
+func (d degraded) Degraded() bool { return bool(d) }
+
+// What works, and may not go on, takes nobody out of service.
+func TestDegradedIsReady(t *testing.T) {
+	for _, is := range []bool{true, false} {
+		s := &Server{health: newHealth(map[string]func(context.Context) error{
+			"vault": func(context.Context) error { return degraded(is) },
+		})}
+		status, body := probe(t, s, http.MethodGet)
+		require.Equal(t, map[bool]int{true: 200, false: 503}[is], status)
+		require.Equal(t, map[string]any{"ok": is, "detail": map[bool]string{true: "degraded", false: "internal"}[is]}, body["vault"])
+	}
+}
+
 // Anybody may ask for health: the checks run once a second and no oftener.
 func TestChecksAreNotRunForEachProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

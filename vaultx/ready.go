@@ -197,7 +197,7 @@ type Health struct {
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	var h Health
 	b := c.ask(sysHealth)
-	b.bare = true
+	b.bare, b.tokens = true, fixedToken{} // anyone may ask, without a login too
 	resp, err := b.Do(ctx, Request{Query: url.Values{"standbyok": {"true"}, "perfstandbyok": {"true"}}})
 	if err != nil {
 		return h, err
