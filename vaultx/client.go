@@ -46,7 +46,8 @@ type Client struct {
 	brk   breaker
 	probe probe
 
-	tokens tokens // the server's own
+	tokens   tokens    // the server's own
+	children *children // nil: child tokens are not turned on
 
 	// The stock clients. They have no token: each request is given its own. A
 	// client is never cloned.
@@ -100,11 +101,14 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends idle connections, and the server's own question if one is under
-// way. The guard does not pass the former on: the stock client would do it after
+// Close revokes the child tokens, and ends idle connections and the server's own
+// question if one is under way. The guard does not pass the former on: the stock client would do it after
 // every request that fails.
 func (c *Client) Close() {
 	c.probe.end()
+	if c.children != nil {
+		c.children.end()
+	}
 	c.wire.CloseIdleConnections()
 }
 
