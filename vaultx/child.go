@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vault-mcp/fault"
@@ -31,6 +32,7 @@ type ChildOptions struct {
 	Told     func(ChildEvent)
 	Max      int           // principals whose tokens are kept, default 10 000
 	Recheck  time.Duration // how old a look at a policy may be, default 30 s
+	Grace    time.Duration // how long a token that is no longer given out lives on, for those who have it in hand; default 10 s
 }
 
 // ChildEvent is something that an operator wants to know.
@@ -70,7 +72,7 @@ type children struct {
 	mu     sync.Mutex
 	kept   map[ChildSpec]*list.Element
 	recent *list.List // of *child, the one that was used last first
-	closed bool
+	closed atomic.Bool
 }
 
 // StartChildren turns child tokens on. Close ends it.
@@ -80,6 +82,9 @@ func (c *Client) StartChildren(opt ChildOptions) error {
 	}
 	if opt.Recheck <= 0 {
 		opt.Recheck = 30 * time.Second
+	}
+	if opt.Grace <= 0 {
+		opt.Grace = 10 * time.Second
 	}
 	if opt.Told == nil {
 		opt.Told = func(ChildEvent) {}
@@ -141,7 +146,7 @@ func (s *children) of(spec ChildSpec) *child {
 func (s *children) start(work func(context.Context)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return false
 	}
 	s.work.Go(func() {
@@ -157,7 +162,7 @@ func (s *children) start(work func(context.Context)) bool {
 // makes after that could not be revoked.
 func (s *children) end() {
 	s.mu.Lock()
-	s.closed = true
+	s.closed.Store(true)
 	s.mu.Unlock()
 	s.loops()
 	patience := time.AfterFunc(mintingEnd, s.cancel)
@@ -222,6 +227,8 @@ func (c *child) ask() (token secret.Text, busy chan struct{}, err error) {
 		}
 	}
 	switch {
+	case c.set.closed.Load():
+		return secret.Text{}, nil, fault.New(fault.Unavailable, "this server is ending")
 	case usable:
 		return c.now.token, nil, nil
 	case c.busy != nil:
@@ -229,7 +236,7 @@ func (c *child) ask() (token secret.Text, busy chan struct{}, err error) {
 	case c.err != nil:
 		return secret.Text{}, nil, c.err
 	}
-	return secret.Text{}, nil, fault.New(fault.Unavailable, msgNoChild) // it is the end
+	return secret.Text{}, nil, fault.New(fault.Unavailable, msgNoChild)
 }
 
 // renewed implements tokens: Vault does not know a token whose parent was

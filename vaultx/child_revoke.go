@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	// childGrace is how long a token that is no longer given out lives on, for those
-	// who have it in hand.
-	childGrace = 10 * time.Second
 	// revokeAgain is how long after a failure a revocation is tried again.
 	revokeAgain = 30 * time.Second
 	// maxRevocations bounds those that wait. A token over that ends by itself.
@@ -40,7 +37,7 @@ func newRevoker(s *children) *revoker { return &revoker{set: s, wake: make(chan 
 
 // later revokes a token when nobody has it in hand any longer.
 func (r *revoker) later(accessor string, until time.Time) {
-	r.add(revocation{accessor, time.Now().Add(childGrace), until})
+	r.add(revocation{accessor, time.Now().Add(r.set.opt.Grace), until})
 }
 
 // now revokes a token as soon as can be.

@@ -1,5 +1,11 @@
 package vaultx
 
+import (
+	"context"
+
+	"vault-mcp/secret"
+)
+
 // Escaped is the path as it stands in a request line.
 func (p Path) Escaped() string { return p.escaped }
 
@@ -7,4 +13,20 @@ func (p Path) Escaped() string { return p.escaped }
 func NewKVData(data string) (d KVData, err error) {
 	err = d.UnmarshalJSON([]byte(data))
 	return d, err
+}
+
+// ChildToken is the token that a principal's requests are made with now.
+func (c *Client) ChildToken(ctx context.Context, spec ChildSpec) (secret.Text, error) {
+	return c.childSource(spec).token(ctx)
+}
+
+// Abandon leaves everything as a process does that is killed.
+func (c *Client) Abandon() {
+	c.children.loops()
+	c.children.work.Wait()
+	c.children.ledger.mu.Lock()
+	defer c.children.ledger.mu.Unlock()
+	_ = c.children.ledger.file.Close()
+	c.children.ledger.file = nil
+	c.children = nil
 }
