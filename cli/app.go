@@ -74,6 +74,11 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if a.vault, err = openVault(cfg, a.log); err != nil {
 		return a, usageError{err}
 	}
+	a.close = append(a.close, func() error { a.vault.Close(); return nil })
+	a.vault.Start()
+	if err := a.startChildren(); err != nil {
+		return a, fmt.Errorf("child tokens: %w", err)
+	}
 	keys, err := openKMS(cfg)
 	if err != nil {
 		return a, usageError{err}
@@ -92,13 +97,11 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	}
 	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,
-		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys,
+		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys, ChildPolicy: childPolicy(cfg),
 	})
 	if err != nil {
 		return a, usageError{err}
 	}
-	a.close = append(a.close, func() error { a.vault.Close(); return nil })
-	a.vault.Start()
 	a.server, err = server.New(server.Options{
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),

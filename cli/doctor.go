@@ -140,7 +140,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 	}
 	defer client.Close()
 	defer func() { _ = client.LogOut(ctx) }() // nothing was issued under it, and it ends by itself if need be
-	d.vault(ctx, cfg, client)
+	d.vault(ctx, o, cfg, client)
 }
 
 // state looks whether what the server keeps can be kept.
@@ -192,7 +192,7 @@ func (d *doctor) callers(ctx context.Context, cfg *config.Config) {
 	d.found("callers", stateOK, "API keys, and the keys of the issuers of JWTs, can be read", "")
 }
 
-func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
+func (d *doctor) vault(ctx context.Context, o *options, cfg *config.Config, client *vaultx.Client) {
 	before := time.Now()
 	health, err := client.Health(ctx)
 	if err != nil {
@@ -216,10 +216,16 @@ func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.C
 	if !d.token(ctx, cfg, client) {
 		return
 	}
-	if err := client.KVVersion2(ctx); err != nil {
+	if err := client.KVVersion2(ctx); cfg.Child.Enabled && errors.Is(err, fault.Forbidden) {
+		d.found("kv mount", stateSkipped, "the server's own token has no rights there, as it should be with child tokens", "")
+	} else if err != nil {
 		d.found("kv mount", stateBroken, fault.From(err).Msg, "set KV_MOUNT to the mount of a KV engine of version 2, and let the token's policy read it")
 	} else {
 		d.found("kv mount", stateOK, cfg.Vault.KVMount, "")
+	}
+	if cfg.Child.Enabled {
+		d.children(ctx, o, cfg, client)
+		return
 	}
 	d.policies(ctx, cfg, client)
 }

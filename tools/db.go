@@ -98,5 +98,8 @@ func dbRenew(ctx context.Context, env *Env, in dbRenewIn) (dbRenewOut, error) {
 
 func dbRevoke(ctx context.Context, env *Env, _ dbRevokeIn) (dbRevokeOut, error) {
 	err := vaultx.LeaseRevoke(ctx, env.Vault, env.owned.ID)
+	if err == nil {
+		env.leaseOver()
+	}
 	return dbRevokeOut{OK: err == nil}, err
 }

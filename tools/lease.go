@@ -55,12 +55,13 @@ type ownedLease struct {
 	Role      string `json:"role"`
 	ID        string `json:"id"` // Vault's
 	Renewable bool   `json:"renewable"`
+	Accessor  string `json:"accessor,omitzero"` // of the token that was made for it alone
 }
 
 // Lease seals a lease that Vault gave for this call, of a role of the tool's
 // engine.
 func (e *Env) Lease(l vaultx.Lease, role string) (Lease, error) {
-	return e.seal(l, ownedLease{Engine: auth.GrantKind(e.engine), Role: role})
+	return e.seal(l, ownedLease{Engine: auth.GrantKind(e.engine), Role: role, Accessor: l.Accessor})
 }
 
 // renewed seals a lease anew, for what it lasts now.
@@ -80,6 +81,9 @@ func (e *Env) seal(l vaultx.Lease, owned ownedLease) (Lease, error) {
 	}
 	return Lease{handle}, nil
 }
+
+// leaseOver is told that the lease was given back.
+func (e *Env) leaseOver() { e.runner.vault.LeaseOver(e.owned.Accessor) }
 
 // unsealed is the error for a lease of which the caller gets no handle, though
 // Vault gave it.
@@ -139,11 +143,12 @@ func (r *run) giveBack(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackPatience)
 	defer cancel()
-	revoke := r.vault.Bind(vaultx.RevokeOperation, vaultx.BindOptions{Owner: r.call.Principal.ID()})
+	revoke := r.vault.Bind(vaultx.RevokeOperation, vaultx.BindOptions{Owner: r.call.Principal.ID(), Child: r.child(false)})
 	word := "revoked, since it was not delivered"
 	if err := vaultx.LeaseRevoke(ctx, revoke, r.minted); err != nil {
 		word = "not delivered, and not revoked"
 	}
+	r.vaults.Discard()
 	r.ops = append(r.ops, r.leaseMark(r.minted)+" "+word)
 	r.gaveBack = revoke
 }

@@ -128,6 +128,26 @@ func policyWithout(t *testing.T, p *auth.Principal, path, capability string) str
 	return hcl.String()
 }
 
+// try makes the calls that set the scene with one rig, and the one in question
+// with another.
+func (n need) try(t *testing.T, scene, r *rig, p *auth.Principal, round int) *fault.Error {
+	t.Helper()
+	fill := strings.NewReplacer("NAME", fmt.Sprintf("folder/s%d", round))
+	for _, before := range n.before {
+		tool, args, _ := strings.Cut(before, " ")
+		var made struct {
+			LeaseID    string `json:"lease_id"`
+			Ciphertext string `json:"ciphertext"`
+			Signature  string `json:"signature"`
+		}
+		require.NoError(t, json.Unmarshal(scene.must(t, p, tool, fill.Replace(args)).JSON, &made))
+		fill = strings.NewReplacer("NAME", fmt.Sprintf("folder/s%d", round), "LEASE", made.LeaseID,
+			"CIPHERTEXT", made.Ciphertext, "SIGNATURE", made.Signature)
+	}
+	_, f := r.run(p, n.tool, fill.Replace(n.args))
+	return f
+}
+
 // With exactly the policy that is generated, and no other (Vault's default one
 // would let any token renew leases), every tool works; with one capability less,
 // the calls that take it are forbidden, and no others.
@@ -150,23 +170,6 @@ func TestNeedsAreComplete(t *testing.T) {
 		require.True(t, tested[tool.Name] || tool.UsesKMS(), "%s is not called", tool.Name)
 	}
 
-	try := func(t *testing.T, r *rig, n need, round int) *fault.Error {
-		t.Helper()
-		fill := strings.NewReplacer("NAME", fmt.Sprintf("folder/s%d", round))
-		for _, before := range n.before {
-			tool, args, _ := strings.Cut(before, " ")
-			var made struct {
-				LeaseID    string `json:"lease_id"`
-				Ciphertext string `json:"ciphertext"`
-				Signature  string `json:"signature"`
-			}
-			require.NoError(t, json.Unmarshal(root.must(t, p, tool, fill.Replace(args)).JSON, &made))
-			fill = strings.NewReplacer("NAME", fmt.Sprintf("folder/s%d", round), "LEASE", made.LeaseID,
-				"CIPHERTEXT", made.Ciphertext, "SIGNATURE", made.Signature)
-		}
-		_, f := r.run(p, n.tool, fill.Replace(n.args))
-		return f
-	}
 	round := 0
 	for _, without := range append(calls, need{}) {
 		missing := ""
@@ -178,7 +181,7 @@ func TestNeedsAreComplete(t *testing.T) {
 		r := newRig(t, rigOptions{addr: v.Addr, token: token})
 		for _, n := range calls {
 			round++
-			f := try(t, r, n, round)
+			f := n.try(t, root, r, p, round)
 			if missing != "" && n.takes(without, p) {
 				require.NotNil(t, f, "%s %s works without %s on %s", n.tool, n.args, without.capability, missing)
 				require.Equal(t, fault.Forbidden, f.Kind, "%s %s", n.tool, n.args)

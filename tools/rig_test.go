@@ -34,6 +34,7 @@ type rig struct {
 	runner *tools.Runner
 	trail  *audit.Trail
 	log    *lockedBuffer
+	vault  *vaultx.Client
 }
 
 type rigOptions struct {
@@ -42,7 +43,9 @@ type rigOptions struct {
 	token   secret.Text
 	kms     string // address of AWS KMS
 	noKMS   bool   // it is not enabled
-	now     func() time.Time
+
+	children vaultx.ChildOptions // on with a folder
+	now      func() time.Time
 	tools.Options
 }
 
@@ -75,6 +78,10 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	})
 	require.NoError(t, err)
 	t.Cleanup(vault.Close)
+	if opt.children.Folder != "" {
+		require.NoError(t, vault.StartChildren(opt.children))
+	}
+	r.vault = vault
 	sealer, err := auth.NewSealer(sealKey)
 	require.NoError(t, err)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), r.log, zap.DebugLevel))

@@ -41,6 +41,7 @@ type Options struct {
 	CallTimeout time.Duration // deadline of one call, default 10 s
 	WrapTTLMax  time.Duration // longest life of a wrapping token, default 5 min
 	KMS         *kmsx.Client  // AWS KMS; nil: its tools are hidden, and refused when called
+	ChildPolicy string        // what the policy of each principal's own token begins with; empty: Vault is called with the server's token
 	Now         func() time.Time
 }
 
@@ -232,7 +233,7 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 		return res, err
 	}
 	if ttl > 0 { // 10
-		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: p.ID()})
+		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: p.ID(), Child: r.child(false)})
 		if out, err = tool.wrapSecrets(ctx, r.wraps, out, ttl); err != nil {
 			return res, r.undelivered(err)
 		}
@@ -249,7 +250,7 @@ func (r *run) bind(op operation) *Env {
 	p := r.call.Principal
 	env := &Env{Principal: p, runner: r.Runner, engine: r.tool.Engine, owned: r.owned, issued: r.issuedLease}
 	if op.vault != nil {
-		r.vaults = r.vault.Bind(*op.vault, vaultx.BindOptions{Owner: p.ID(), Retryable: r.tool.Retryable})
+		r.vaults = r.vault.Bind(*op.vault, vaultx.BindOptions{Owner: p.ID(), Retryable: r.tool.Retryable, Child: r.child(r.tool.Leases)})
 		env.Vault = r.vaults
 	}
 	if op.kms != nil {
@@ -257,6 +258,15 @@ func (r *run) bind(op operation) *Env {
 		env.KMS = r.keys
 	}
 	return env
+}
+
+// child says whose token an operation is done with.
+func (r *run) child(leases bool) vaultx.ChildSpec {
+	if r.opt.ChildPolicy == "" {
+		return vaultx.ChildSpec{}
+	}
+	p := r.call.Principal
+	return vaultx.ChildSpec{ID: p.ID(), Policy: PolicyName(r.opt.ChildPolicy, p), Name: p.Slug, Leases: leases}
 }
 
 // undelivered is an error after the handler's success: what a tool that may not

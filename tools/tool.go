@@ -67,6 +67,7 @@ type Tool struct {
 	InputSchema  json.RawMessage // JSON Schema 2020-12 of the arguments
 	OutputSchema json.RawMessage // JSON Schema 2020-12 of the result
 	Wraps        bool            // takes wrap_ttl
+	Leases       bool            // gives a lease that was not there before
 
 	input  *inputType
 	output *outputType
@@ -133,6 +134,8 @@ func Define[In, Out any](t Tool, handler func(ctx context.Context, env *Env, in 
 		_, named := t.input.holes[leaseArgument]
 		mustDeclare(t.Name, need.Lease == "" || named, "is about a lease that its input does not name; embed LeaseID")
 	}
+	t.Leases = slices.ContainsFunc(reflect.VisibleFields(t.output.typ), func(f reflect.StructField) bool { return f.Type == reflect.TypeFor[Lease]() }) &&
+		!slices.ContainsFunc(t.Needs, func(n Need) bool { return n.Lease != "" })
 	t.choose = func(any) int { return 0 }
 	if len(t.Needs) > 1 {
 		_, ok := any(*new(In)).(chooser)

@@ -19,8 +19,9 @@ import (
 
 // BindOptions say on whose behalf an operation is done and how.
 type BindOptions struct {
-	Owner     string // principal, for its share of the requests in flight
-	Retryable bool   // may be repeated after a passing fault; never by method
+	Owner     string    // principal, for its share of the requests in flight
+	Retryable bool      // may be repeated after a passing fault; never by method
+	Child     ChildSpec // as whom; zero: as the server itself
 }
 
 // Bound does one operation. It belongs to one call and is not for concurrent
@@ -40,7 +41,11 @@ type Bound struct {
 
 // Bind makes a Bound for an operation.
 func (c *Client) Bind(op Operation, opt BindOptions) *Bound {
-	return &Bound{client: c, op: op, opt: opt}
+	b := &Bound{client: c, op: op, opt: opt}
+	if opt.Child != (ChildSpec{}) {
+		b.tokens = c.childSource(opt.Child)
+	}
+	return b
 }
 
 // RequestIDs are the ids under which Vault's own audit devices know what the
@@ -80,7 +85,12 @@ const (
 // and the context leaves time. An error is a *fault.Error; with one of kind
 // NotFound there is a Response too if Vault's answer could be read, since that
 // of a deleted version says when it was deleted.
-func (b *Bound) Do(ctx context.Context, req Request) (*Response, error) {
+func (b *Bound) Do(ctx context.Context, req Request) (resp *Response, err error) {
+	defer func() {
+		if err != nil {
+			b.Discard() // Vault may have given a lease that nobody gets to know of
+		}
+	}()
 	body, err := encodeBody(req.Body)
 	if err != nil {
 		return nil, err

@@ -48,9 +48,10 @@ type Client struct {
 	brk   breaker
 	probe probe
 
-	tokens tokens  // the server's own
-	keeper *keeper // nil: tokens are of another kind
-	login  *login  // nil: there is none
+	tokens   tokens    // the server's own
+	keeper   *keeper   // nil: tokens are of another kind
+	login    *login    // nil: there is none
+	children *children // nil: child tokens are not turned on
 
 	// The stock clients. They have no token: each request is given its own. A
 	// client is never cloned.
@@ -107,14 +108,17 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends idle connections, and the server's own questions that are under
-// way. The guard does not pass the former on: the stock client would do it after
-// every request that fails.
+// Close revokes the child tokens, and ends idle connections and the server's own
+// questions that are under way. The guard does not pass the former on: the stock
+// client would do it after every request that fails.
 //
 // A token that a login gave is not revoked: Vault would end the leases that were
 // issued under it at once, credentials that agents use. It ends by itself.
 func (c *Client) Close() {
 	c.probe.end()
+	if c.children != nil {
+		c.children.end()
+	}
 	if c.keeper != nil {
 		c.keeper.close()
 	}

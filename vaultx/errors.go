@@ -23,6 +23,7 @@ const (
 	msgFailed      = "Vault could not do this now"
 	msgToken       = "the server's own Vault token is not accepted; an operator must renew it"
 	msgDenied      = "Vault's policy does not allow the server to do this"
+	msgChildDenied = "the principal's policy in Vault does not allow this; an operator can compare it by 'vault-mcp policy diff'"
 	msgNothing     = "there is nothing at this path"
 	msgRefused     = "Vault refused the request as not valid"
 	msgConflict    = "the secret's current version is not the one that cas names"
@@ -82,10 +83,13 @@ func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Er
 		if o.status == http.StatusUnauthorized || o.says("invalid token") || b.used.IsZero() {
 			return fault.Wrap(fault.Unavailable, msgToken, refusedError{cause, b.used})
 		}
-		if !b.ours && b.client.ended(ctx) {
-			return fault.Wrap(fault.Unavailable, msgToken, cause)
+		if b.ours || !b.client.ended(ctx) {
+			return fault.Wrap(fault.Forbidden, b.denied(), cause)
 		}
-		return fault.Wrap(fault.Forbidden, msgDenied, cause)
+		if b.tokens != nil { // a child may have ended with the server's token
+			cause = refusedError{cause, b.used}
+		}
+		return fault.Wrap(fault.Unavailable, msgToken, cause)
 	case http.StatusNotFound:
 		if o.says("no handler for route") {
 			return fault.Wrap(fault.Internal, msgNoEngine, cause)
@@ -125,6 +129,14 @@ func (b *Bound) classify(ctx context.Context, o outcome, hasBody bool) *fault.Er
 		}
 	}
 	return b.unlessRetryable(fault.Wrap(fault.Unavailable, msgFailed, cause))
+}
+
+// denied is what a policy's refusal is called: whose policy it is.
+func (b *Bound) denied() string {
+	if b.tokens != nil {
+		return msgChildDenied
+	}
+	return msgDenied
 }
 
 // says reports whether Vault's text has some fixed words.

@@ -25,3 +25,19 @@ func Wrapped(ctx context.Context, c *Client, path string, body any) (secret.Text
 	}
 	return resp.WrapInfo.Token, nil
 }
+
+// ChildToken is the token that a principal's requests are made with now.
+func (c *Client) ChildToken(ctx context.Context, spec ChildSpec) (secret.Text, error) {
+	return c.childSource(spec).token(ctx)
+}
+
+// Abandon leaves everything as a process does that is killed.
+func (c *Client) Abandon() {
+	c.children.loops()
+	c.children.work.Wait()
+	c.children.ledger.mu.Lock()
+	defer c.children.ledger.mu.Unlock()
+	_ = c.children.ledger.file.Close()
+	c.children.ledger.file = nil
+	c.children = nil
+}

@@ -14,6 +14,7 @@ type Lease struct {
 	ID        string // Vault's own; a caller gets a handle in its place
 	Duration  int    // seconds
 	Renewable bool
+	Accessor  string // of the token of its own on which a new lease hangs; empty: it has none
 }
 
 // leaseOf is the lease that came with an answer. The id is a path, by which
@@ -22,9 +23,12 @@ type Lease struct {
 func (b *Bound) leaseOf(resp *Response) (Lease, error) {
 	name, below := strings.CutPrefix(resp.LeaseID, b.op.Path.String()+"/")
 	if !below || CheckName(name) != nil || resp.LeaseDuration < 0 {
+		b.Discard()
 		return Lease{}, b.unlessRetryable(fault.From(unreadable(errors.New("no lease"))))
 	}
-	return Lease{resp.LeaseID, resp.LeaseDuration, resp.Renewable}, nil
+	lease := Lease{ID: resp.LeaseID, Duration: resp.LeaseDuration, Renewable: resp.Renewable}
+	b.keepLease(&lease)
+	return lease, nil
 }
 
 // LeasePath is where a lease was issued: its id without the last segment.
@@ -48,7 +52,7 @@ func LeaseRenew(ctx context.Context, b *Bound, id string, increment int) (Lease,
 	if resp.LeaseID != id || resp.LeaseDuration < 0 {
 		return Lease{}, b.unlessRetryable(fault.From(unreadable(errors.New("another lease"))))
 	}
-	return Lease{resp.LeaseID, resp.LeaseDuration, resp.Renewable}, nil
+	return Lease{ID: resp.LeaseID, Duration: resp.LeaseDuration, Renewable: resp.Renewable}, nil
 }
 
 // errNotRenewable is the cause of a refusal to renew a lease that still is.

@@ -22,6 +22,12 @@ type Rule struct {
 	Other        []string // names of attributes besides the capabilities; this program writes none
 }
 
+// Bounds of a policy that is read.
+const (
+	maxPolicy   = 1 << 20 // bytes
+	maxBrackets = 20_000
+)
+
 // maxPolicyName is the longest name of a policy in bytes: a prefix and a slug.
 const maxPolicyName = 256
 
@@ -84,7 +90,17 @@ func (c *Client) WritePolicy(ctx context.Context, name, text string) error {
 
 // ParsePolicy reads a policy in either of its syntaxes. A path that stands more
 // than once is one rule, as Vault takes it. The error holds nothing of the text.
-func ParsePolicy(text string) ([]Rule, error) {
+func ParsePolicy(text string) (rules []Rule, err error) {
+	// The parser goes down a level for each bracket, and panics at some texts that
+	// are not whole; what Vault holds must not end this program.
+	if len(text) > maxPolicy || strings.Count(text, "{")+strings.Count(text, "[") > maxBrackets {
+		return nil, errNoPolicy
+	}
+	defer func() {
+		if recover() != nil {
+			rules, err = nil, errNoPolicy
+		}
+	}()
 	file, err := hcl.Parse(text)
 	if err != nil {
 		return nil, errNoPolicy
@@ -93,7 +109,6 @@ func ParsePolicy(text string) ([]Rule, error) {
 	if !ok {
 		return nil, errNoPolicy
 	}
-	var rules []Rule
 	for _, item := range root.Items {
 		if len(item.Keys) == 0 || keyOf(item, 0) != "path" || len(item.Keys) > 2 {
 			return nil, errNoPolicy
