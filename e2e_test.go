@@ -114,7 +114,19 @@ func startHTTP(t testing.TB, env []string, args ...string) *process {
 	p.cmd.Env = env
 	p.listen(t)
 	t.Cleanup(func() { p.stop(t) })
+	p.settle()
 	return p
+}
+
+// settle waits until the server knows what token it was given, so that tests which
+// count requests to Vault count those of calls alone. Where Vault is out it does
+// not get to know.
+func (p *process) settle() {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if setting(p.env, "VAULT_TOKEN") == "" || strings.Contains(p.stderr(), "the Vault token") || strings.Contains(p.stderr(), "what the Vault token is") {
+			return
+		}
+	}
 }
 
 // listen starts the process and waits until it says where it listens.
