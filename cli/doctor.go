@@ -120,6 +120,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 	}
 	d.state(cfg)
 	d.callers(cfg)
+	d.redis(ctx, cfg)
 	client, err := openVault(cfg)
 	if err != nil {
 		d.found("vault", stateBroken, err.Error(), "correct the setting")
