@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-mcp/fault"
+	"vault-mcp/gate"
 	"vault-mcp/secret"
 )
 
@@ -42,7 +43,7 @@ type Client struct {
 	base  *url.URL
 	wire  *http.Transport
 	http  *http.Client
-	gate  *gate
+	gate  *gate.Gate
 	brk   breaker
 	probe probe
 
@@ -86,7 +87,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent), tokens: fixedToken(cfg.Token)}
+	c := &Client{cfg: cfg, base: base, wire: wire, gate: gate.New(cfg.MaxConcurrent), tokens: fixedToken(cfg.Token)}
 	c.http = &http.Client{
 		Transport:     &guard{base: base, next: wire, maxResponse: cfg.MaxResponseBytes},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
