@@ -95,7 +95,12 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if err != nil {
 		return a, fmt.Errorf("the server's keys: %w", err)
 	}
-	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, auth.NewLimiter(), sealer, a.log, tools.Options{
+	limiter, err := openLimiter(context.Background(), cfg, a.log)
+	if err != nil {
+		return a, usageError{err}
+	}
+	a.close = append(a.close, func() error { limiter.Close(); return nil })
+	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, limiter, sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,
 		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys, ChildPolicy: childPolicy(cfg),
 	})
@@ -117,6 +122,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
 			"keys":  a.watched("keys", a.authn.Check),
 		},
+		Advisory: advisory(cfg, limiter),
 	})
 	if err != nil {
 		return a, usageError{err}

@@ -133,6 +133,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 	}
 	d.state(cfg)
 	d.callers(ctx, cfg)
+	d.redis(ctx, cfg)
 	client, err := openVault(cfg, zap.NewNop())
 	if err != nil {
 		d.found("vault", stateBroken, err.Error(), "correct the setting")

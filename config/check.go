@@ -40,6 +40,7 @@ var checks = map[string]func(value any) error{
 	"subject":       text(isSubject),
 	"header":        text(func(s string) error { return unlessEmpty(s, isHeader) }),
 	"key":           text(func(s string) error { return unlessEmpty(s, isKey) }),
+	"redis":         text(func(s string) error { return unlessEmpty(s, isRedis) }),
 	"json-object":   text(func(s string) error { return unlessEmpty(s, isObject) }),
 	"issuers":       text(func(s string) error { return unlessEmpty(s, areIssuers) }),
 	"hosts":         each(isHostPort),
@@ -237,6 +238,17 @@ func isAbsolute(s string) error {
 func isSubject(s string) error {
 	if s == "" || len(s) > 128 || !utf8.ValidString(s) {
 		return errors.New("want a name of 1 to 128 bytes")
+	}
+	return nil
+}
+
+// isRedis takes the address of a Redis, without a query: that could switch off
+// the check of its certificate.
+func isRedis(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" ||
+		strings.Trim(strings.TrimPrefix(u.Path, "/"), "0123456789") != "" {
+		return errors.New("want redis://[user:password@]host[:port][/number], or rediss:// for TLS")
 	}
 	return nil
 }

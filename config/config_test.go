@@ -151,9 +151,13 @@ func TestBadValues(t *testing.T) {
 		},
 		"ALLOWED_HOSTS":      {"*", "*.example", "https://x", "a:b", "::1", "a,b c"},
 		"CORS_ALLOW_ORIGINS": {"*", "null", "app.example", "https://x/", "https://u@x", "https://*.x"},
-		"AUDIT_SYNC":         {"never"},
-		"AUDIT_HMAC_KEY":     {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
-		"LOG_LEVEL":          {"loud"},
+		"REDIS_URL": {
+			"redis.example:6379", "http://redis.example", "redis://", "redis:///0", "rediss://r?skip_verify=true", "rediss://r?", "redis://r#x",
+			"redis://r/x", "redis://r/0/1", "redis://r:port", "unix:///run/redis", "redis://u:p@",
+		},
+		"AUDIT_SYNC":     {"never"},
+		"AUDIT_HMAC_KEY": {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
+		"LOG_LEVEL":      {"loud"},
 	}
 	for env, values := range bad {
 		for _, value := range values {
@@ -204,6 +208,9 @@ func TestWarnings(t *testing.T) {
 	}
 	expect("plain http elsewhere", []string{"VAULT_ADDR=http://vault.example:8200"}, "plain http to another machine")
 	expect("plain http here", []string{"VAULT_ADDR=http://[::1]:8200"})
+	expect("plain redis elsewhere", []string{"REDIS_URL=redis://:canary@redis.example/1"}, "REDIS_URL is plain redis")
+	expect("plain redis here", []string{"REDIS_URL=redis://127.0.0.1:6379"})
+	expect("redis over TLS", []string{"REDIS_URL=rediss://u:p@redis.example:6380/2"})
 	expect("no check", []string{"VAULT_ADDR=https://v", "VAULT_SKIP_VERIFY=true"}, "VAULT_SKIP_VERIFY")
 	expect("all addresses", []string{"HOST=0.0.0.0"}, "https PUBLIC_URL", "no API key yet", "ALLOWED_HOSTS")
 	expect("keys, but not accepted", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`, "AUTH_API_KEY_ENABLED=false"}, "no API key yet")

@@ -36,6 +36,9 @@ func notices(c *Config) []string {
 	plain := vault != nil && vault.Scheme == "http"
 	notice(plain && !isLoopback(vault.Hostname()),
 		"VAULT_ADDR is plain http to another machine: the token and every secret cross the network in the clear; want https")
+	redis, _ := url.Parse(c.State.RedisURL.Reveal())
+	notice(redis != nil && redis.Scheme == "redis" && !isLoopback(redis.Hostname()),
+		"REDIS_URL is plain redis to another machine: its password crosses the network in the clear; want rediss")
 	notice(c.Vault.SkipVerify && !plain,
 		"VAULT_SKIP_VERIFY is on: whoever answers in Vault's place gets the token; want VAULT_CACERT instead")
 	notice(c.loaded.origin["VAULT_ADDR"].source == fromFile && c.loaded.found && c.loaded.origin["VAULT_TOKEN"].source == fromEnv,

@@ -106,12 +106,9 @@ func (b *Bound) ready(action Action, grantTokens []string) error {
 	return checkGrantTokens(grantTokens)
 }
 
-// do makes one request, with its deadline and its place among the others.
+// do makes one request, with its deadline and in the name of its principal.
 func do[In, Out any](ctx context.Context, b *Bound, call func(context.Context, *In, ...func(*kms.Options)) (*Out, error), in *In) (*Out, error) {
-	ctx, done, err := b.client.begin(ctx, b.opt.Owner)
-	if err != nil {
-		return nil, err
-	}
+	ctx, done := begin(ctx, b.opt.Owner)
 	defer done()
 	out, err := call(ctx, in, func(o *kms.Options) {
 		if !b.opt.Retryable {
@@ -125,18 +122,13 @@ func do[In, Out any](ctx context.Context, b *Bound, call func(context.Context, *
 	return out, nil
 }
 
-// begin bounds a request in time and takes its place.
-func (c *Client) begin(ctx context.Context, owner string) (context.Context, func(), error) {
-	cancel := func() {}
+// begin bounds a request in time, and notes for whom it is made: see wire.
+func begin(ctx context.Context, owner string) (context.Context, func()) {
+	ctx = context.WithValue(ctx, fromOwner{}, owner)
 	if _, bounded := ctx.Deadline(); !bounded {
-		ctx, cancel = context.WithTimeout(ctx, longestCall)
+		return context.WithTimeout(ctx, longestCall)
 	}
-	leave, err := c.gate.enter(ctx, owner)
-	if err != nil {
-		cancel()
-		return ctx, nil, fault.From(err)
-	}
-	return ctx, func() { leave(); cancel() }, nil
+	return ctx, func() {}
 }
 
 // saw keeps an id for the trail; AWS's are UUIDs, what another server calls so

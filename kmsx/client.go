@@ -31,6 +31,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go/logging"
+	"golang.org/x/sync/singleflight"
 
 	"vault-mcp/secret"
 )
@@ -58,8 +59,11 @@ type Client struct {
 	cfg  Config
 	api  *kms.Client
 	wire *wire
-	gate *gate
 	keys *keyCache
+
+	lookups singleflight.Group // of keys, by what AWS is asked for
+	base    context.Context    //nolint:containedctx // its end ends lookups
+	end     context.CancelFunc
 }
 
 const (
@@ -122,7 +126,8 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		w.transport.TLSClientConfig.RootCAs = t.RootCAs // of AWS_CA_BUNDLE, if that is set
 	}
 	cfg.Region = loaded.Region
-	c := &Client{cfg: cfg, wire: w, gate: newGate(cfg.MaxConcurrent), keys: newKeyCache()}
+	c := &Client{cfg: cfg, wire: w, keys: newKeyCache()}
+	c.base, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	c.api = kms.NewFromConfig(loaded, func(o *kms.Options) { c.settle(o, loaded.Credentials) })
 	return c, nil
 }
@@ -193,7 +198,10 @@ func (c *Client) DefaultKeyID() string { return c.cfg.DefaultKeyID }
 func (c *Client) Region() string { return c.cfg.Region }
 
 // Close ends idle connections.
-func (c *Client) Close() { c.wire.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.end()
+	c.wire.transport.CloseIdleConnections()
+}
 
 // marked tells a failure to get credentials from all others.
 type marked struct{ from aws.CredentialsProvider }

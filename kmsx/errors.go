@@ -34,9 +34,10 @@ const (
 )
 
 var (
-	errOther  = errors.New("kmsx: a bound client was asked for another operation than its own")
-	errNobody = errors.New("kmsx: a ciphertext was to be bound to a principal without a name")
-	errShape  = errors.New("the answer is not of the shape that AWS KMS gives, or is about another key")
+	errOther    = errors.New("kmsx: a bound client was asked for another operation than its own")
+	errNobody   = errors.New("kmsx: a ciphertext was to be bound to a principal without a name")
+	errShape    = errors.New("the answer is not of the shape that AWS KMS gives, or is about another key")
+	errHeldBack = errors.New("kmsx: there was no room for the request")
 	// errFalse is how AWS says that a signature is not the key's.
 	errFalse = errors.New("KMSInvalidSignatureException")
 )
@@ -104,6 +105,7 @@ func classify(ctx context.Context, err error) *fault.Error {
 		credentials credentialsError
 		certificate *tls.CertificateVerificationError
 		timeout     net.Error
+		held        heldBack
 	)
 	status := 0
 	if errors.As(err, &answered) {
@@ -119,6 +121,10 @@ func classify(ctx context.Context, err error) *fault.Error {
 		return fault.Wrap(fault.Timeout, msgLate, context.DeadlineExceeded)
 	case ctx.Err() != nil:
 		return fault.Wrap(fault.Canceled, "the caller went away or cancelled the call", context.Canceled)
+	case errors.As(err, &held):
+		f := *fault.From(held.error)
+		f.Err = errHeldBack
+		return &f
 	case errors.As(err, &credentials):
 		return fault.Wrap(fault.Unavailable, msgCredentials, errors.New("the AWS SDK's chain gave no credentials"))
 	case errors.As(err, &said):

@@ -2,6 +2,7 @@ package kmsx
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -51,10 +52,9 @@ func (c *Client) Resolve(ctx context.Context, owner, keyID string) (Key, error) 
 	}
 	key, ok := c.keys.get(ask, time.Now())
 	if !ok {
-		if key, err = c.describe(ctx, owner, ask); err != nil {
+		if key, err = c.lookUp(ctx, owner, ask); err != nil {
 			return Key{}, err
 		}
-		c.keys.put(ask, key, time.Now())
 	}
 	is, _ := parseKeyARN(key.ARN)
 	if n.alias != "" && n.account != "" && (n.account != is.account || n.region != is.region || n.partition != is.partition) {
@@ -63,11 +63,44 @@ func (c *Client) Resolve(ctx context.Context, owner, keyID string) (Key, error) 
 	return key, nil
 }
 
-func (c *Client) describe(ctx context.Context, owner, ask string) (Key, error) {
-	ctx, done, err := c.begin(ctx, owner)
-	if err != nil {
-		return Key{}, err
+// lookUp asks AWS what a key is, once for all who want to know at the same time.
+// The question is asked in the name of the first of them, and goes on though that
+// one leaves; if it was held back for that one's share of the requests, the others
+// ask for themselves.
+func (c *Client) lookUp(ctx context.Context, owner, ask string) (Key, error) {
+	asked := false
+	answer := c.lookups.DoChan(ask, func() (_ any, err error) {
+		asked = true
+		defer func() {
+			if p := recover(); p != nil { // no handler of ours stands above it
+				err = fault.Panicked(p)
+			}
+		}()
+		if key, ok := c.keys.get(ask, time.Now()); ok { // the answer came since we looked
+			return key, nil
+		}
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestCall)
+		defer cancel()
+		defer context.AfterFunc(c.base, cancel)()
+		return c.describe(detached, owner, ask)
+	})
+	select {
+	case <-ctx.Done():
+		return Key{}, classify(ctx, ctx.Err())
+	case got := <-answer:
+		if !asked && errors.Is(got.Err, errHeldBack) {
+			return c.describe(ctx, owner, ask)
+		}
+		if got.Err != nil {
+			return Key{}, got.Err
+		}
+		return got.Val.(Key), nil
 	}
+}
+
+// describe asks AWS what a key is, and remembers it.
+func (c *Client) describe(ctx context.Context, owner, ask string) (Key, error) {
+	ctx, done := begin(ctx, owner)
 	defer done()
 	out, err := c.api.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(ask)})
 	if err != nil {
@@ -91,6 +124,7 @@ func (c *Client) describe(ctx context.Context, owner, ask string) (Key, error) {
 	if m.KeyManager == types.KeyManagerTypeAws {
 		return Key{}, fault.Field(fieldKeyID, "must not be a key that AWS manages")
 	}
+	c.keys.put(ask, key, time.Now())
 	return key, nil
 }
 

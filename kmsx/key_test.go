@@ -1,6 +1,7 @@
 package kmsx_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -197,4 +198,64 @@ func TestBadConfigurations(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	_, err := kmsx.New(t.Context(), kmsx.Config{})
 	require.ErrorContains(t, err, "AWS_REGION: is required")
+}
+
+// Many who want to know at once what a key is ask once; one that leaves does not
+// end the question of the others, and what holds back one of them does not hold
+// back the rest.
+func TestResolveAsksOnce(t *testing.T) {
+	f := newFake(t, nil)
+	release, asked := make(chan struct{}), make(chan struct{}, 100)
+	f.describe = func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		_, _ = fmt.Fprintf(w, `{"KeyMetadata":{"Arn":%q,"KeyId":%q,"KeyUsage":"ENCRYPT_DECRYPT","KeySpec":"SYMMETRIC_DEFAULT","KeyManager":"CUSTOMER"}}`, keyARN, keyID)
+	}
+	c := connect(t, kmsx.Config{Endpoint: f.URL, MaxConcurrent: 2})
+	leaving, leave := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.Resolve(leaving, "first", "alias/one")
+		first <- err
+	}()
+	<-asked
+	var all sync.WaitGroup
+	for n := range 20 {
+		all.Go(func() {
+			key, err := c.Resolve(t.Context(), fmt.Sprint("owner-", n), "alias/one")
+			require.NoError(t, err)
+			require.Equal(t, keyID, key.ID)
+		})
+	}
+	leave()
+	requireKind(t, fault.Canceled, <-first)
+	// The share of the first is used up by the question that goes on for it.
+	_, err := c.Resolve(t.Context(), "first", "alias/two")
+	requireKind(t, fault.RateLimited, err)
+	close(release)
+	all.Wait()
+	require.EqualValues(t, 1, f.described.Load())
+	_, err = c.Resolve(t.Context(), "first", "alias/two")
+	require.NoError(t, err, "an error is not remembered")
+}
+
+// A client that is closed asks nothing more.
+func TestCloseEndsLookups(t *testing.T) {
+	f := newFake(t, nil)
+	asked, ended := make(chan struct{}, 10), make(chan struct{}, 10)
+	f.describe = func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+		ended <- struct{}{}
+	}
+	c := connect(t, kmsx.Config{Endpoint: f.URL})
+	result := make(chan error, 1)
+	go func() {
+		_, err := c.Resolve(t.Context(), owner, "alias/one")
+		result <- err
+	}()
+	<-asked
+	c.Close()
+	require.Error(t, <-result)
+	<-ended
 }

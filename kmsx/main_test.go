@@ -26,15 +26,7 @@ import (
 	"vault-mcp/secret"
 )
 
-func TestMain(m *testing.M) {
-	// The SDK's chain reads them, and they differ from machine to machine.
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
-			_ = os.Unsetenv(name)
-		}
-	}
-	os.Exit(devstacktest.Main(m))
-}
+func TestMain(m *testing.M) { os.Exit(devstacktest.MainWithoutAWS(m)) }
 
 const (
 	region  = devstack.KMSRegion

@@ -22,7 +22,8 @@ const (
 
 // health answers the probes.
 type health struct {
-	checks map[string]func(context.Context) error
+	checks   map[string]func(context.Context) error
+	advisory map[string]bool // those that may fail
 
 	mu      sync.Mutex // one round of checks at a time
 	asked   time.Time
@@ -37,8 +38,19 @@ type checked struct {
 	Detail string `json:"detail"`
 }
 
-func newHealth(checks map[string]func(context.Context) error) *health {
-	return &health{checks: checks, running: make(map[string]chan checked)}
+func newHealth(checks, advisory map[string]func(context.Context) error) *health {
+	h := &health{
+		checks:   make(map[string]func(context.Context) error, len(checks)+len(advisory)),
+		advisory: make(map[string]bool, len(advisory)),
+		running:  make(map[string]chan checked),
+	}
+	for name, check := range advisory {
+		h.checks[name], h.advisory[name] = check, true
+	}
+	for name, check := range checks {
+		h.checks[name], h.advisory[name] = check, false
+	}
+	return h
 }
 
 func (h *health) healthz(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +61,7 @@ func (h *health) livez(w http.ResponseWriter, r *http.Request) {
 	writeHealth(w, r, http.StatusOK, map[string]any{"ok": true})
 }
 
-// readyz is not ready while a check fails, and from the moment that shutdown
+// readyz is not ready while a check fails that may not, and from the moment that shutdown
 // begins.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ok, body := !s.draining.Load(), map[string]any{"time": now()}
@@ -58,7 +70,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, result := range s.health.check() { //nolint:contextcheck // one probe answers all who ask meanwhile
 		body[name] = result
-		ok = ok && result.OK
+		ok = ok && (result.OK || s.health.advisory[name])
 	}
 	body["ok"] = ok
 	status := http.StatusOK

@@ -79,6 +79,9 @@ type Options struct {
 
 	// Ready are the checks of /readyz by name ("vault", "audit").
 	Ready map[string]func(context.Context) error
+	// Advisory are further checks of /readyz, which it tells like the others: but
+	// the server does its work though they fail, so that it is ready all the same.
+	Advisory map[string]func(context.Context) error
 }
 
 func (o *Options) defaults() {
@@ -153,7 +156,7 @@ func New(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
 		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
-		health:   newHealth(opt.Ready),
+		health:   newHealth(opt.Ready, opt.Advisory),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),
 		flows:    newFlight(0),

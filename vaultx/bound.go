@@ -171,7 +171,7 @@ func (b *Bound) send(ctx context.Context, req Request, body []byte) (outcome, er
 	if !b.ours {
 		// Only while it is under way: neither a pause nor what an answer leads to
 		// holds up the others.
-		leave, err := b.client.gate.enter(ctx, b.opt.Owner)
+		leave, err := b.client.gate.Enter(ctx, b.opt.Owner)
 		if err != nil {
 			return outcome{}, fault.From(err)
 		}

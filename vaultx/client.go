@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"vault-mcp/fault"
+	"vault-mcp/gate"
 	"vault-mcp/secret"
 )
 
@@ -44,7 +45,7 @@ type Client struct {
 	base  *url.URL
 	wire  *http.Transport
 	http  *http.Client
-	gate  *gate
+	gate  *gate.Gate
 	brk   breaker
 	probe probe
 
@@ -91,7 +92,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: base, wire: wire, gate: newGate(cfg.MaxConcurrent)}
+	c := &Client{cfg: cfg, base: base, wire: wire, gate: gate.New(cfg.MaxConcurrent)}
 	if err := c.chooseTokens(); err != nil {
 		return nil, err
 	}

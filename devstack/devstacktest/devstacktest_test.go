@@ -100,6 +100,16 @@ func TestRecorder(t *testing.T) {
 	require.Equal(t, lines, rec.Requests())
 	rec.Reset()
 	require.Empty(t, rec.Requests())
+	require.Empty(t, rec.Carrying(), "it was not asked to look")
+
+	for _, text := range []string{"/v1/mark?x", "X-Vault-Token: s3", "hello"} {
+		rec.LookFor("nothing", text)
+		require.Equal(t, "GET /v1/mark?x token=s3 body=hello\n", send(t, rec.URL, "GET /v1/mark?x"), "the body arrives all the same")
+	}
+	rec.LookFor("nothing")
+	send(t, rec.URL, "GET /v1/other")
+	require.Equal(t, []string{"GET /v1/mark?x", "GET /v1/mark?x", "GET /v1/mark?x"}, rec.Carrying())
+	rec.Reset()
 
 	require.NoError(t, server.Close())
 	send(t, rec.URL, "GET /v1/down")

@@ -19,8 +19,10 @@ import (
 type Rec struct {
 	URL string // for VAULT_ADDR
 
-	mu   sync.Mutex
-	seen []string
+	mu       sync.Mutex
+	seen     []string
+	wanted   []string
+	carrying []string
 }
 
 // Recorder starts a proxy to target, an http:// address, which ends with the
@@ -44,7 +46,11 @@ func Recorder(tb testing.TB, target string) *Rec {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec.mu.Lock()
 		rec.seen = append(rec.seen, r.Method+" "+r.RequestURI)
+		wanted := rec.wanted
 		rec.mu.Unlock()
+		if len(wanted) > 0 {
+			rec.look(r, wanted)
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	tb.Cleanup(func() {
@@ -67,6 +73,35 @@ func through(to *url.URL, requestURI string) *url.URL {
 	return &url.URL{Scheme: to.Scheme, Host: to.Host, Opaque: path, RawQuery: query, ForceQuery: asked && query == ""}
 }
 
+// LookFor has every request from now on searched for texts: in its line, in its
+// headers, and in its body.
+func (r *Rec) LookFor(texts ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = texts
+}
+
+// Carrying returns the requests that held one of the texts, as Requests does.
+func (r *Rec) Carrying() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.carrying)
+}
+
+// look searches a request, whose body it reads and puts back.
+func (r *Rec) look(req *http.Request, wanted []string) {
+	whole, err := httputil.DumpRequest(req, true)
+	for _, text := range wanted {
+		if err == nil && !strings.Contains(string(whole), text) {
+			continue
+		}
+		r.mu.Lock()
+		r.carrying = append(r.carrying, req.Method+" "+req.RequestURI)
+		r.mu.Unlock()
+		return
+	}
+}
+
 // Requests returns what was seen since the start or the last Reset, in order:
 // "METHOD /escaped/path?query" for each request.
 func (r *Rec) Requests() []string {
@@ -75,9 +110,9 @@ func (r *Rec) Requests() []string {
 	return slices.Clone(r.seen)
 }
 
-// Reset forgets what was seen.
+// Reset forgets what was seen, and goes on looking for what it looks for.
 func (r *Rec) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen = nil
+	r.seen, r.carrying = nil, nil
 }

@@ -1,4 +1,4 @@
-package vaultx
+package gate
 
 import (
 	"context"
@@ -12,30 +12,31 @@ import (
 	"vault-mcp/fault"
 )
 
-func requireEmpty(t *testing.T, g *gate) {
+func requireEmpty(t *testing.T, g *Gate) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	require.Empty(t, g.owners)
-	require.Zero(t, g.waiting)
-	require.Empty(t, g.slots)
+	require.Zero(t, g.all)
+	require.True(t, g.slots.TryAcquire(int64(g.most/2)), "a slot is still taken")
+	g.slots.Release(int64(g.most / 2))
 }
 
 func TestGateBoundsEachOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(8)
+		g := New(8)
 		var leaves []func()
 		for range 4 {
-			leave, err := g.enter(t.Context(), "slow")
+			leave, err := g.Enter(t.Context(), "slow")
 			require.NoError(t, err)
 			leaves = append(leaves, leave)
 		}
 		start := time.Now()
-		_, err := g.enter(t.Context(), "slow")
+		_, err := g.Enter(t.Context(), "slow")
 		require.ErrorIs(t, err, fault.RateLimited)
 		require.Equal(t, time.Second, fault.From(err).RetryAfter)
 		for range 4 { // the others are not affected
-			leave, err := g.enter(t.Context(), "quick")
+			leave, err := g.Enter(t.Context(), "quick")
 			require.NoError(t, err)
 			leaves = append(leaves, leave)
 		}
@@ -49,10 +50,10 @@ func TestGateBoundsEachOwner(t *testing.T) {
 
 func TestGateQueueIsShortAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(2)
+		g := New(2)
 		var held []func()
 		for _, owner := range []string{"a", "b"} {
-			leave, err := g.enter(t.Context(), owner)
+			leave, err := g.Enter(t.Context(), owner)
 			require.NoError(t, err)
 			held = append(held, leave)
 		}
@@ -60,7 +61,7 @@ func TestGateQueueIsShortAndBounded(t *testing.T) {
 		results := make(chan error, 2)
 		for _, owner := range []string{"c", "d"} {
 			go func() {
-				leave, err := g.enter(t.Context(), owner)
+				leave, err := g.Enter(t.Context(), owner)
 				if err == nil {
 					leave()
 				}
@@ -68,7 +69,7 @@ func TestGateQueueIsShortAndBounded(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		_, err := g.enter(t.Context(), "e")
+		_, err := g.Enter(t.Context(), "e")
 		require.ErrorIs(t, err, fault.RateLimited, "the queue is full")
 		require.Zero(t, time.Since(start))
 		for range 2 {
@@ -78,7 +79,7 @@ func TestGateQueueIsShortAndBounded(t *testing.T) {
 
 		// Who waits gets the slot that becomes free.
 		go func() {
-			leave, err := g.enter(t.Context(), "f")
+			leave, err := g.Enter(t.Context(), "f")
 			if err == nil {
 				leave()
 			}
@@ -94,19 +95,19 @@ func TestGateQueueIsShortAndBounded(t *testing.T) {
 
 func TestGateForgetsWhoGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1)
-		leave, err := g.enter(t.Context(), "a")
+		g := New(1)
+		leave, err := g.Enter(t.Context(), "a")
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() {
-			_, err := g.enter(ctx, "b")
+			_, err := g.Enter(ctx, "b")
 			result <- err
 		}()
 		synctest.Wait()
 		cancel()
 		require.ErrorIs(t, <-result, context.Canceled)
-		_, err = g.enter(ctx, "c")
+		_, err = g.Enter(ctx, "c")
 		require.ErrorIs(t, err, context.Canceled, "a call that is over takes no slot")
 		leave()
 		requireEmpty(t, g)
@@ -117,7 +118,7 @@ func TestGateForgetsWhoGivesUp(t *testing.T) {
 // bound, and nothing is left behind.
 func TestGateUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(4)
+		g := New(4)
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		inFlight, most, done := 0, 0, 0
@@ -127,7 +128,7 @@ func TestGateUnderLoad(t *testing.T) {
 			wg.Go(func() {
 				for turn := range 8 {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+turn)%9)*time.Millisecond)
-					leave, err := g.enter(ctx, owner)
+					leave, err := g.Enter(ctx, owner)
 					if err == nil {
 						mu.Lock()
 						inFlight++
