@@ -45,7 +45,7 @@ var checks = map[string]func(value any) error{
 	"issuers":       text(func(s string) error { return unlessEmpty(s, areIssuers) }),
 	"hosts":         each(isHostPort),
 	"origins":       each(isOrigin),
-	"issuer-urls":   each(isIssuer),
+	"auth-servers":  each(isAuthServer),
 	"tools":         each(isTool),
 	"toolsets":      each(isToolset),
 	"name-or-empty": text(func(s string) error { return unlessEmpty(s, isName) }),
@@ -119,9 +119,9 @@ func isPublicURL(s string) error {
 	return nil
 }
 
-// isIssuer takes the URL by which an authorization server names itself. It is
+// isAuthServer takes the URL by which an authorization server names itself. It is
 // compared as it stands, so nothing of it is tidied up.
-func isIssuer(s string) error {
+func isAuthServer(s string) error {
 	if u, ok := httpURL(s); !ok || u.Scheme != "https" && !isLoopback(u.Hostname()) || strings.ContainsAny(s, "\"\\ ?") {
 		return errors.New("want the URLs of issuers: https, or http to this machine, without user, query and fragment")
 	}

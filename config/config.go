@@ -169,7 +169,7 @@ type HTTP struct {
 	Host           string        `env:"HOST" default:"127.0.0.1" check:"host" help:"Address or name on which to listen."`
 	Port           int           `env:"PORT" default:"8089" min:"0" max:"65535" help:"Port on which to listen; 0 takes a free one."`
 	PublicURL      string        `env:"PUBLIC_URL" check:"public-url" help:"URL under which clients reach this server, if a proxy stands before it."`
-	AuthServers    []string      `env:"OAUTH_AUTHORIZATION_SERVERS" check:"issuer-urls" help:"Issuer URLs of the OAuth authorization servers whose access tokens clients may get for this server. Clients are told of them at /.well-known/oauth-protected-resource."`
+	AuthServers    []string      `env:"OAUTH_AUTHORIZATION_SERVERS" check:"auth-servers" help:"Issuer URLs of the OAuth authorization servers whose access tokens clients may get for this server. Clients are told of them at /.well-known/oauth-protected-resource."`
 	AllowedHosts   []string      `env:"ALLOWED_HOSTS" check:"hosts" help:"Values of the Host header that are accepted besides loopback names and the host of PUBLIC_URL."`
 	AllowedOrigins []string      `env:"CORS_ALLOW_ORIGINS" check:"origins" help:"Origins (https://app.example) of web pages that may call. Empty: none but our own."`
 	Keepalive      time.Duration `env:"SSE_KEEPALIVE_SECONDS" unit:"seconds" default:"15" min:"1" max:"3600" help:"Seconds between signs of life on an idle stream."`
