@@ -158,28 +158,39 @@ func (i *issuer) verifySignature(ctx context.Context, method jwt.SigningMethod, 
 	if err != nil {
 		return err
 	}
-	for {
-		keys := set.find(t.header.alg, &t.header)
-		if len(keys) > maxTrials {
-			return refuse("the JWT fits too many of its issuer's keys; want it to name one")
-		}
-		for _, key := range keys {
-			if method.Verify(t.signed, t.signature, key) == nil {
-				return nil
-			}
-		}
-		if t.header.hasKID && len(keys) > 0 {
-			return refuse("the JWT's signature is not its issuer's")
-		}
-		after, err := i.keys.newer(ctx, set)
-		switch {
-		case err != nil:
-			return err
-		case after == set:
-			return refuse("the JWT is signed with a key that its issuer does not have")
-		}
-		set = after
+	found, err := i.tryKeys(set, method, t)
+	if found || err != nil {
+		return err
 	}
+	after, err := i.keys.newer(ctx, set)
+	if err != nil {
+		return err
+	}
+	if after != set { // one look for newer keys is enough: they change while we look
+		found, err = i.tryKeys(after, method, t)
+	}
+	if !found && err == nil {
+		err = refuse("the JWT is signed with a key that its issuer does not have")
+	}
+	return err
+}
+
+// tryKeys looks for the key of a token in a set. The error says that it is there
+// and is not the one.
+func (i *issuer) tryKeys(set *jwks, method jwt.SigningMethod, t *parsedJWT) (found bool, err error) {
+	keys := set.find(t.header.alg, &t.header)
+	if len(keys) > maxTrials {
+		return false, refuse("the JWT fits too many of its issuer's keys; want it to name one")
+	}
+	for _, key := range keys {
+		if method.Verify(t.signed, t.signature, key) == nil {
+			return true, nil
+		}
+	}
+	if t.header.hasKID && len(keys) > 0 {
+		return false, refuse("the JWT's signature is not its issuer's")
+	}
+	return false, nil
 }
 
 // fileKeys are the keys of a file.
