@@ -52,3 +52,17 @@ func (a *Authenticator) FetchKeysBy(every time.Duration, fetch func(context.Cont
 
 // MayDial is the rule about addresses of issuers.
 func MayDial(address string, home bool) error { return mayDial(address, home) }
+
+// VerifiedJWTs counts the tokens that are known to be good.
+func (a *Authenticator) VerifiedJWTs() int {
+	a.jwts.verified.mu.Lock()
+	defer a.jwts.verified.mu.Unlock()
+	return len(a.jwts.verified.known)
+}
+
+// ForgetJWTs forgets them.
+func (a *Authenticator) ForgetJWTs() {
+	a.jwts.verified.mu.Lock()
+	defer a.jwts.verified.mu.Unlock()
+	clear(a.jwts.verified.known)
+}

@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"bytes"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -143,9 +145,10 @@ func TestJWKSURLSlowDrip(t *testing.T) {
 
 // A certificate that nobody vouches for brings no keys.
 func TestJWKSURLCertificate(t *testing.T) {
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(worldKeys()) }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(worldKeys()) }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
 	t.Cleanup(s.Close)
-	s.Config.ErrorLog = nil
 	unavailable(t, from(t, s.URL), "its certificate is not valid")
 }
 

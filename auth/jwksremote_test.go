@@ -224,3 +224,50 @@ func TestNewKeyWithoutName(t *testing.T) {
 		require.LessOrEqual(t, s.fetches.Load(), int64(1+3))
 	})
 }
+
+// A token that was verified once is good until it ends, and while its issuer's
+// keys are those that verified it.
+func TestVerifiedTokenIsNotGoodForEver(t *testing.T) {
+	signers()
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{keys: keySet(jwk("ed", nil))}
+		a := world(t, func(o *auth.Options) { o.Now = nil })
+		defer a.Close()
+		a.FetchKeysBy(5*time.Minute, s.fetch)
+		token := signed("EdDSA", "ed", nil, claims(obj{"exp": time.Now().Add(time.Hour).Unix(), "iat": nil}))
+		first, err := try(t, a, token)
+		require.NoError(t, err)
+		again, err := try(t, a, token)
+		require.NoError(t, err)
+		require.Same(t, first, again)
+		_, err = try(t, a, token[:len(token)-4]+"AAAA")
+		require.ErrorIs(t, err, fault.Unauthenticated, "it is known as a whole")
+		time.Sleep(time.Hour + 59*time.Second)
+		_, err = try(t, a, token)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		_, err = try(t, a, token)
+		require.ErrorIs(t, err, fault.Unauthenticated, "it has ended")
+
+		token = lasting("ed")
+		_, err = try(t, a, token)
+		require.NoError(t, err)
+		s.set(keySet(jwk("ed", obj{"kid": "other"})), nil)
+		time.Sleep(10 * time.Minute)
+		_, err = try(t, a, token)
+		require.ErrorIs(t, err, fault.Unauthenticated, "its key was taken back")
+	})
+}
+
+// However many good tokens there are, the room for them is bounded, and each is
+// good.
+func TestManyVerifiedTokens(t *testing.T) {
+	a := world(t, withSecret)
+	for i := range 6000 {
+		subject := fmt.Sprint("agent", i)
+		p, err := try(t, a, sign("HS256", []byte(hsSecret), obj{"alg": "HS256"}, claims(obj{"sub": subject})))
+		require.NoError(t, err)
+		require.Equal(t, subject, p.Slug)
+	}
+	require.Equal(t, 4096, a.VerifiedJWTs())
+}
