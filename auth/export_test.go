@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -40,3 +41,34 @@ func (b *buckets) count() int {
 
 // Principal makes the principal of an identity, as each kind of credential does.
 func (a *Authenticator) Principal(id Identity) (*Principal, error) { return a.home.principal(id) }
+
+// FetchKeysBy gives the home issuer another source of keys, on the schedule of a
+// URL.
+func (a *Authenticator) FetchKeysBy(every time.Duration, fetch func(context.Context) ([]byte, error)) {
+	i := a.jwts.all[0]
+	i.keys.close()
+	i.keys = newRemoteKeys(every, func(ctx context.Context) (*jwks, error) {
+		body, err := fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return parseJWKS(body)
+	})
+}
+
+// MayDial is the rule about addresses of issuers.
+func MayDial(address string, home bool) error { return mayDial(address, home) }
+
+// VerifiedJWTs counts the tokens that are known to be good.
+func (a *Authenticator) VerifiedJWTs() int {
+	a.jwts.verified.mu.Lock()
+	defer a.jwts.verified.mu.Unlock()
+	return len(a.jwts.verified.known)
+}
+
+// ForgetJWTs forgets them.
+func (a *Authenticator) ForgetJWTs() {
+	a.jwts.verified.mu.Lock()
+	defer a.jwts.verified.mu.Unlock()
+	clear(a.jwts.verified.known)
+}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -18,6 +19,8 @@ type jwts struct {
 	now    func() time.Time
 	byName map[string]*issuer
 	all    []*issuer // the home issuer first
+
+	verified verifiedJWTs
 }
 
 // issuer is an Issuer at work.
@@ -39,6 +42,15 @@ type keySource interface {
 
 // verify gives the principal of a JWT.
 func (j *jwts) verify(ctx context.Context, token string) (*Principal, error) {
+	if len(token) > maxCredential {
+		return nil, refuse("the JWT is too long")
+	}
+	digest := sha256.Sum256([]byte(token))
+	if known, ok := j.verified.find(digest); ok && known.principal.Valid(j.now()) {
+		if set, err := known.issuer.inForce(ctx); err == nil && set == known.set {
+			return known.principal, nil
+		}
+	}
 	t, err := parseJWT(token)
 	if err != nil {
 		return nil, err
@@ -50,9 +62,19 @@ func (j *jwts) verify(ctx context.Context, token string) (*Principal, error) {
 	if i == nil {
 		return nil, refuse("the JWT names no issuer that this server accepts")
 	}
-	if err := i.verify(ctx, t); err != nil {
+	set, err := i.verify(ctx, t)
+	if err != nil {
 		return nil, err
 	}
+	p, err := j.principal(i, t)
+	if err == nil {
+		j.verified.keep(digest, verifiedJWT{p, i, set})
+	}
+	return p, err
+}
+
+// principal makes the principal of a token that was verified.
+func (j *jwts) principal(i *issuer, t *parsedJWT) (*Principal, error) {
 	scopes, err := t.claims.granted()
 	if err != nil {
 		return nil, err
@@ -114,72 +136,92 @@ func (j *jwts) close() {
 	}
 }
 
+// inForce is the issuer's key set; an issuer with a secret has none.
+func (i *issuer) inForce(ctx context.Context) (*jwks, error) {
+	if i.keys == nil {
+		return nil, nil
+	}
+	return i.keys.current(ctx)
+}
+
 // verify holds a token against an issuer: first the signature, then what the
-// claims say.
-func (i *issuer) verify(ctx context.Context, t *parsedJWT) error {
+// claims say. It returns the key set that verified it.
+func (i *issuer) verify(ctx context.Context, t *parsedJWT) (*jwks, error) {
 	method := i.methods[t.header.alg]
 	switch {
 	case t.claims.sub == "":
-		return refuse("the JWT has no subject")
+		return nil, refuse("the JWT has no subject")
 	case method == nil:
-		return refuse("the JWT is signed with no algorithm that is accepted of its issuer")
+		return nil, refuse("the JWT is signed with no algorithm that is accepted of its issuer")
 	case i.RequireKID && !t.header.hasKID:
-		return refuse("the JWT does not name its key, which its issuer's have to")
+		return nil, refuse("the JWT does not name its key, which its issuer's have to")
 	}
-	if err := i.verifySignature(ctx, method, t); err != nil {
-		return err
+	set, err := i.verifySignature(ctx, method, t)
+	if err != nil {
+		return nil, err
 	}
 	switch err := i.validator.Validate(&t.claims); {
 	case err == nil:
-		return nil
+		return set, nil
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return refuse("the JWT has expired")
+		return nil, refuse("the JWT has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return refuse("the JWT is not valid yet")
+		return nil, refuse("the JWT is not valid yet")
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
-		return refuse("the JWT is for another audience than this server")
+		return nil, refuse("the JWT is for another audience than this server")
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return refuse("the JWT lacks one of the claims iss, aud and exp")
+		return nil, refuse("the JWT lacks one of the claims iss, aud and exp")
 	default:
-		return refuse("the JWT's claims are not those of its issuer")
+		return nil, refuse("the JWT's claims are not those of its issuer")
 	}
 }
 
 // verifySignature tries the keys that the token may be signed with. One that they
 // lack may be new.
-func (i *issuer) verifySignature(ctx context.Context, method jwt.SigningMethod, t *parsedJWT) error {
+func (i *issuer) verifySignature(ctx context.Context, method jwt.SigningMethod, t *parsedJWT) (*jwks, error) {
+	set, err := i.inForce(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if i.keys == nil {
 		if method.Verify(t.signed, t.signature, []byte(i.Secret.Reveal())) != nil {
-			return refuse("the JWT's signature is not its issuer's")
+			return nil, refuse("the JWT's signature is not its issuer's")
 		}
-		return nil
+		return nil, nil
 	}
-	set, err := i.keys.current(ctx)
+	found, err := i.tryKeys(set, method, t)
+	if found || err != nil {
+		return set, err
+	}
+	after, err := i.keys.newer(ctx, set)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for {
-		keys := set.find(t.header.alg, &t.header)
-		if len(keys) > maxTrials {
-			return refuse("the JWT fits too many of its issuer's keys; want it to name one")
-		}
-		for _, key := range keys {
-			if method.Verify(t.signed, t.signature, key) == nil {
-				return nil
-			}
-		}
-		if t.header.hasKID && len(keys) > 0 {
-			return refuse("the JWT's signature is not its issuer's")
-		}
-		after, err := i.keys.newer(ctx, set)
-		switch {
-		case err != nil:
-			return err
-		case after == set:
-			return refuse("the JWT is signed with a key that its issuer does not have")
-		}
-		set = after
+	if after != set { // one look for newer keys is enough: they change while we look
+		found, err = i.tryKeys(after, method, t)
 	}
+	if !found && err == nil {
+		err = refuse("the JWT is signed with a key that its issuer does not have")
+	}
+	return after, err
+}
+
+// tryKeys looks for the key of a token in a set. The error says that it is there
+// and is not the one.
+func (i *issuer) tryKeys(set *jwks, method jwt.SigningMethod, t *parsedJWT) (found bool, err error) {
+	keys := set.find(t.header.alg, &t.header)
+	if len(keys) > maxTrials {
+		return false, refuse("the JWT fits too many of its issuer's keys; want it to name one")
+	}
+	for _, key := range keys {
+		if method.Verify(t.signed, t.signature, key) == nil {
+			return true, nil
+		}
+	}
+	if t.header.hasKID && len(keys) > 0 {
+		return false, refuse("the JWT's signature is not its issuer's")
+	}
+	return false, nil
 }
 
 // fileKeys are the keys of a file.
