@@ -37,11 +37,11 @@ func sealed(t testing.TB, p *auth.Principal, l leased) string {
 	return sealedAs(t, sealKey, auth.LeaseHandle, p, l)
 }
 
-func sealedAs(t testing.TB, key []byte, purpose auth.Purpose, p *auth.Principal, l leased) string {
+func sealedAs(t testing.TB, key []byte, purpose auth.Purpose, p *auth.Principal, holds any) string {
 	t.Helper()
 	s, err := auth.NewSealer(key)
 	require.NoError(t, err)
-	content, err := json.Marshal(l)
+	content, err := json.Marshal(holds)
 	require.NoError(t, err)
 	h, err := s.Seal(purpose, p, time.Now().Add(time.Hour), content)
 	require.NoError(t, err)
@@ -224,6 +224,22 @@ func TestLeaseHandlesExpire(t *testing.T) {
 	_, f := r.run(p, "db.revoke", leaseArgs(out.LeaseID))
 	require.Equal(t, fault.NotFound, f.Kind)
 	require.Empty(t, rec.Requests())
+}
+
+// What another version of the server may have sealed, and this one cannot read, is
+// no lease, and nothing of the caller's doing.
+func TestLeaseHandlesOfAnotherVersion(t *testing.T) {
+	vault := newFakeVault(t, answerJSON(`{}`))
+	r := newRig(t, rigOptions{addr: vault.URL})
+	p := principal("dev")
+	for _, holds := range []any{"database/creds/dev/x", []string{"x"}, map[string]any{"id": 5}} {
+		for _, tool := range []string{"db.renew", "db.revoke"} {
+			_, f := r.run(p, tool, leaseArgs(sealedAs(t, sealKey, auth.LeaseHandle, p, holds)))
+			require.NotNil(t, f)
+			require.Equal(t, fault.Internal, f.Kind)
+		}
+	}
+	require.Empty(t, vault.seen())
 }
 
 // An increment is held to its bounds before anything is asked.
