@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
+	"vault-mcp/secret"
 )
 
 // dbSettings let everybody name the role readonly and one that is not there,
@@ -54,9 +54,15 @@ func wrappedCreds(t *testing.T, got obj) {
 // login opens a connection to the demo database as the user of credentials.
 func login(t *testing.T, creds obj) (*pgx.Conn, error) {
 	t.Helper()
-	pg := devstacktest.Postgres(t)
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d dbname=%s user=%s password=%s sslmode=disable",
-		pg.Host, pg.Port, devstack.DemoDatabase, creds["username"], creds["password"]))
+	return loginAt(t, devstacktest.Postgres(t), creds)
+}
+
+// loginAt is login at a database of the test's own.
+func loginAt(t *testing.T, pg *devstack.Postgres, creds obj) (*pgx.Conn, error) {
+	t.Helper()
+	user, _ := creds["username"].(string)
+	password, _ := creds["password"].(string)
+	conn, err := pgx.Connect(t.Context(), pg.DSN(user, secret.NewText(password)).Reveal())
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 
@@ -35,25 +34,12 @@ func kmsOn(t testing.TB, k *devstack.KMS) []string {
 // kmsNone is granted, and not there.
 const kmsNone = "alias/demo-none"
 
-// kmsStep is a step whose arguments may be what an earlier one gave, as those of
-// a transitStep. key is the alias of the key that the answer says was used.
-type kmsStep struct {
-	step
-	key   string
-	keep  map[string]string
-	after func(t *testing.T, v *devstack.Vault, k *devstack.KMS, got obj)
-}
-
 // kmsArgs are arguments for a key of the demo; without a name, the default key.
 func kmsArgs(alias string, pairs ...any) obj {
-	o := obj{}
-	if alias != "" {
-		o["key_id"] = alias
+	if alias == "" {
+		return with(obj{}, pairs...)
 	}
-	for i := 0; i < len(pairs); i += 2 {
-		o[pairs[i].(string)] = pairs[i+1]
-	}
-	return o
+	return with(obj{"key_id": alias}, pairs...)
 }
 
 func kmsPlan(alias, algorithm, kind, message string, more ...any) obj {
@@ -72,7 +58,7 @@ var (
 )
 
 // kmsStory is what a user does with keys of AWS KMS, through every surface.
-var kmsStory = []kmsStep{
+var kmsStory = []keptStep{
 	{step: step{about: "encrypt", tool: "kms.encrypt", args: kmsArgs(devstack.AliasDemo, "plaintext", "grüß\nGott", "encoding", "utf8", "encryption_context", kmsApp)}, key: devstack.AliasDemo, keep: map[string]string{"sealed": "ciphertext"}},
 	{step: step{about: "decrypt", tool: "kms.decrypt", args: kmsArgs(devstack.AliasDemo, "ciphertext", "<sealed>", "encoding", "utf8", "encryption_context", kmsApp), want: has("plaintext", "grüß\nGott")}, key: devstack.AliasDemo},
 	{step: step{about: "decrypt to base64, by the default key", tool: "kms_decrypt", args: kmsArgs("", "ciphertext", "<sealed>", "encryption_context", kmsApp), want: has("plaintext", base64.StdEncoding.EncodeToString([]byte("grüß\nGott")))}, key: devstack.AliasDemo},
@@ -153,31 +139,31 @@ func ofBytes(n int) func(*testing.T, obj) {
 
 // unwraps takes the answer's token to Vault, once: it holds the plaintext and
 // nothing else. A data key, for which want is empty, is what its ciphertext is.
-func unwraps(want string) func(*testing.T, *devstack.Vault, *devstack.KMS, obj) {
-	return func(t *testing.T, v *devstack.Vault, k *devstack.KMS, got obj) {
+func unwraps(want string) func(*testing.T, servers, obj) {
+	return func(t *testing.T, beside servers, got obj) {
 		t.Helper()
 		lacks("plaintext")(t, got)
 		token := obj{"token": dig(got, "wrap.token")}
 		var inside struct{ Data map[string][]byte }
-		require.NoError(t, v.Request(t.Context(), "POST", "sys/wrapping/unwrap", token, &inside))
+		require.NoError(t, beside.vault.Request(t.Context(), "POST", "sys/wrapping/unwrap", token, &inside))
 		plain := []byte(want)
 		if want == "" {
 			var opened struct{ Plaintext []byte }
 			body := obj{"KeyId": devstack.AliasDemo, "CiphertextBlob": got["ciphertext"]}
-			require.NoError(t, k.Request(t.Context(), "Decrypt", body, &opened))
+			require.NoError(t, beside.kms.Request(t.Context(), "Decrypt", body, &opened))
 			require.Len(t, opened.Plaintext, 32)
 			plain = opened.Plaintext
 		}
 		require.Equal(t, map[string][]byte{"plaintext": plain}, inside.Data)
-		require.Error(t, v.Request(t.Context(), "POST", "sys/wrapping/unwrap", token, nil), "it was opened twice")
+		require.Error(t, beside.vault.Request(t.Context(), "POST", "sys/wrapping/unwrap", token, nil), "it was opened twice")
 	}
 }
 
 // goVerifiesKMS holds the signature against the public key with Go's crypto.
-func goVerifiesKMS(t *testing.T, _ *devstack.Vault, k *devstack.KMS, got obj) {
+func goVerifiesKMS(t *testing.T, beside servers, got obj) {
 	t.Helper()
 	var answer struct{ PublicKey []byte }
-	require.NoError(t, k.Request(t.Context(), "GetPublicKey", obj{"KeyId": devstack.AliasECC}, &answer))
+	require.NoError(t, beside.kms.Request(t.Context(), "GetPublicKey", obj{"KeyId": devstack.AliasECC}, &answer))
 	public, err := x509.ParsePKIXPublicKey(answer.PublicKey)
 	require.NoError(t, err)
 	signature, err := base64.StdEncoding.DecodeString(got["signature"].(string))
@@ -190,32 +176,7 @@ func TestKMSStory(t *testing.T) {
 	v, k := devstacktest.Shared(t), devstacktest.KMS(t)
 	for _, s := range surfaces() {
 		t.Run(s.name, func(t *testing.T) {
-			call := s.open(t, v, devKey, kmsOn(t, k)...)
-			kept := obj{}
-			for _, step := range kmsStory {
-				args := maps.Clone(step.args)
-				for name, value := range args {
-					if text, ok := value.(string); ok && kept[text] != nil {
-						args[name] = kept[text]
-					}
-				}
-				got := call(t, step.tool, args)
-				require.Equal(t, step.code, got.code(), "%s: %v", step.about, got.body)
-				require.Equal(t, step.code != "", got.failed, step.about)
-				if step.key != "" {
-					require.Equal(t, k.ARN(step.key), got.body["key_id"], step.about)
-				}
-				for name, member := range step.keep {
-					require.NotEmpty(t, got.body[member], step.about)
-					kept["<"+name+">"] = got.body[member]
-				}
-				if step.want != nil {
-					step.want(t, got.body)
-				}
-				if step.after != nil {
-					step.after(t, v, k, got.body)
-				}
-			}
+			kept := s.open(t, v, devKey, kmsOn(t, k)...).tell(t, servers{v, k}, kmsStory)
 			require.Equal(t, kept["<data key>"], kept["<opened key>"])
 		})
 	}

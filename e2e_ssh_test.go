@@ -39,9 +39,9 @@ func sshRoles(t testing.TB, v *devstack.Vault) {
 // host asks it.
 func sshStory(v *devstack.Vault) []step {
 	sign := func(more ...any) obj {
-		return sshArgs(obj{"role": "dev", "public_key": sshKey, "valid_principals": "app"}, more)
+		return with(obj{"role": "dev", "public_key": sshKey, "valid_principals": "app"}, more...)
 	}
-	otp := func(more ...any) obj { return sshArgs(obj{"role": "dev--otp", "ip": "192.0.2.7"}, more) }
+	otp := func(more ...any) obj { return with(obj{"role": "dev--otp", "ip": "192.0.2.7"}, more...) }
 	field := func(name string) func(*testing.T, obj) { return has("details.field", "/"+name) }
 	steps := []step{
 		{about: "sign", tool: "ssh.sign", args: sign("ttl", "5m"), want: certificateFor("app")},
@@ -92,14 +92,6 @@ func sshStory(v *devstack.Vault) []step {
 			step{about: "otp: role " + role, tool: "ssh.otp", args: otp("role", role), code: "forbidden", want: field("role")})
 	}
 	return steps
-}
-
-// sshArgs are arguments with some of them changed.
-func sshArgs(base obj, pairs []any) obj {
-	for i := 0; i < len(pairs); i += 2 {
-		base[pairs[i].(string)] = pairs[i+1]
-	}
-	return base
 }
 
 func certificateFor(principal string) func(*testing.T, obj) {

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"maps"
 	"strings"
 	"testing"
 
@@ -29,27 +28,14 @@ func seedTransit(t *testing.T, v *devstack.Vault) {
 	}
 }
 
-// transitStep is a step whose arguments may be what an earlier one gave: "<x>"
-// stands for what was kept as x. keep names members of the answer.
-type transitStep struct {
-	step
-	keep  map[string]string
-	vault func(t *testing.T, v *devstack.Vault, kept obj) // what happens beside us, before the call
-}
-
-func utf8Args(pairs ...any) obj {
-	o := obj{"encoding": "utf8"}
-	for i := 0; i < len(pairs); i += 2 {
-		o[pairs[i].(string)] = pairs[i+1]
-	}
-	return o
-}
+// utf8Args are arguments of which the binary ones are text.
+func utf8Args(pairs ...any) obj { return with(obj{"encoding": "utf8"}, pairs...) }
 
 // unasked are the ways to sign that a caller who says nothing gets.
 var unasked = []any{"hash_algorithm", "sha2-256", "signature_algorithm", "pss", "marshaling_algorithm", "asn1", "prehashed", false}
 
 // transitStory is what a user does with keys, through every surface.
-var transitStory = []transitStep{
+var transitStory = []keptStep{
 	{step: step{about: "encrypt", tool: "transit.encrypt", args: utf8Args("key", "dev", "plaintext", "gr\u00fc\u00df\nGott"), want: has("key_version", 1)}, keep: map[string]string{"sealed": "ciphertext"}},
 	{step: step{about: "decrypt", tool: "transit.decrypt", args: utf8Args("key", "dev", "ciphertext", "<sealed>"), want: has("plaintext", "gr\u00fc\u00df\nGott")}},
 	{step: step{about: "decrypt to base64", tool: "transit_decrypt", args: obj{"key": "dev", "ciphertext": "<sealed>"}, want: has("plaintext", base64.StdEncoding.EncodeToString([]byte("gr\u00fc\u00df\nGott")))}},
@@ -64,19 +50,19 @@ var transitStory = []transitStep{
 	{step: step{about: "a derived key wants a context", tool: "transit.encrypt", args: obj{"key": "dev--tenants", "plaintext": "YQ=="}, code: "invalid", want: has("details.field", "/context")}},
 	{step: step{about: "encrypt convergently", tool: "transit.encrypt", args: obj{"key": "dev--tenants", "plaintext": "YQ==", "context": "dDE="}}, keep: map[string]string{"once": "ciphertext"}},
 	{step: step{about: "the same, again", tool: "transit.encrypt", args: obj{"key": "dev--tenants", "plaintext": "YQ==", "context": "dDE="}}, keep: map[string]string{"again": "ciphertext"}},
-	{step: step{about: "decrypt with another context", tool: "transit.decrypt", args: obj{"key": "dev--tenants", "ciphertext": "<once>", "context": "dDI="}, code: "invalid"}, vault: bothAreOne},
+	{step: step{about: "decrypt with another context", tool: "transit.decrypt", args: obj{"key": "dev--tenants", "ciphertext": "<once>", "context": "dDI="}, code: "invalid"}, before: bothAreOne},
 	{
 		step: step{about: "rewrap after a rotation", tool: "transit.rewrap", args: obj{"key": "dev", "ciphertext": "<sealed>"}, want: has("key_version", 2)},
-		vault: func(t *testing.T, v *devstack.Vault, _ obj) {
+		before: func(t *testing.T, beside servers, _ obj) {
 			t.Helper()
-			require.NoError(t, v.Request(t.Context(), "POST", "transit/keys/dev/rotate", nil, nil))
+			require.NoError(t, beside.vault.Request(t.Context(), "POST", "transit/keys/dev/rotate", nil, nil))
 		},
 		keep: map[string]string{"renewed": "ciphertext"},
 	},
-	{step: step{about: "decrypt the renewed", tool: "transit.decrypt", args: utf8Args("key", "dev", "ciphertext", "<renewed>"), want: has("plaintext", "gr\u00fc\u00df\nGott")}, vault: vaultDecrypts},
+	{step: step{about: "decrypt the renewed", tool: "transit.decrypt", args: utf8Args("key", "dev", "ciphertext", "<renewed>"), want: has("plaintext", "gr\u00fc\u00df\nGott")}, before: vaultDecrypts},
 	{step: step{about: "a version that is not there", tool: "transit.encrypt", args: obj{"key": "dev", "plaintext": "", "key_version": 9}, code: "invalid", want: has("details.field", "/key_version")}},
 	{step: step{about: "sign", tool: "transit.sign", args: utf8Args("key", "dev--sign", "input", "plan"), want: has(append([]any{"key_version", 1}, unasked...)...)}, keep: map[string]string{"signature": "signature"}},
-	{step: step{about: "verify", tool: "transit.verify", args: utf8Args("key", "dev--sign", "input", "plan", "signature", "<signature>"), want: has(append([]any{"valid", true}, unasked...)...)}, vault: goVerifiesPlan},
+	{step: step{about: "verify", tool: "transit.verify", args: utf8Args("key", "dev--sign", "input", "plan", "signature", "<signature>"), want: has(append([]any{"valid", true}, unasked...)...)}, before: goVerifiesPlan},
 	{step: step{about: "another input is an answer", tool: "transit.verify", args: utf8Args("key", "dev--sign", "input", "plot", "signature", "<signature>"), want: has(append([]any{"valid", false}, unasked...)...)}},
 	{step: step{about: "another hash is an answer", tool: "transit.verify", args: utf8Args("key", "dev--sign", "input", "plan", "signature", "<signature>", "hash_algorithm", "sha2-512"), want: has("valid", false, "hash_algorithm", "sha2-512")}},
 	{step: step{about: "no signature at all is an answer", tool: "transit.verify", args: utf8Args("key", "dev--sign", "input", "plan", "signature", "none"), want: has("valid", false)}},
@@ -111,23 +97,23 @@ func wrappedAlone(t *testing.T, got obj) {
 }
 
 // bothAreOne: convergent encryption gives the same twice.
-func bothAreOne(t *testing.T, _ *devstack.Vault, kept obj) {
+func bothAreOne(t *testing.T, _ servers, kept obj) {
 	t.Helper()
 	require.Equal(t, kept["<once>"], kept["<again>"])
 }
 
 // vaultDecrypts opens what we have made without us.
-func vaultDecrypts(t *testing.T, v *devstack.Vault, kept obj) {
+func vaultDecrypts(t *testing.T, beside servers, kept obj) {
 	t.Helper()
 	var answer struct{ Data struct{ Plaintext []byte } }
-	require.NoError(t, v.Request(t.Context(), "POST", "transit/decrypt/dev", obj{"ciphertext": kept["<renewed>"]}, &answer))
+	require.NoError(t, beside.vault.Request(t.Context(), "POST", "transit/decrypt/dev", obj{"ciphertext": kept["<renewed>"]}, &answer))
 	require.Equal(t, "gr\u00fc\u00df\nGott", string(answer.Data.Plaintext))
 }
 
 // goVerifiesPlan holds the signature against the public key.
-func goVerifiesPlan(t *testing.T, v *devstack.Vault, kept obj) {
+func goVerifiesPlan(t *testing.T, beside servers, kept obj) {
 	t.Helper()
-	require.True(t, goVerifies(t, v, "dev--sign", "plan", kept["<signature>"].(string)))
+	require.True(t, goVerifies(t, beside.vault, "dev--sign", "plan", kept["<signature>"].(string)))
 }
 
 // goVerifies reports whether Go's crypto takes a signature by the first version
@@ -157,29 +143,7 @@ func TestTransitStory(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			v := devstacktest.Fresh(t, devstacktest.Options{})
 			seedTransit(t, v)
-			call := s.open(t, v, devKey)
-			kept := obj{}
-			for _, step := range transitStory {
-				if step.vault != nil {
-					step.vault(t, v, kept)
-				}
-				args := maps.Clone(step.args)
-				for name, value := range args {
-					if text, ok := value.(string); ok && kept[text] != nil {
-						args[name] = kept[text]
-					}
-				}
-				got := call(t, step.tool, args)
-				require.Equal(t, step.code, got.code(), "%s: %v", step.about, got.body)
-				require.Equal(t, step.code != "", got.failed, step.about)
-				for name, member := range step.keep {
-					require.NotEmpty(t, got.body[member], step.about)
-					kept["<"+name+">"] = got.body[member]
-				}
-				if step.want != nil {
-					step.want(t, got.body)
-				}
-			}
+			s.open(t, v, devKey).tell(t, servers{vault: v}, transitStory)
 			require.Error(t, v.Request(t.Context(), "GET", "transit/keys/dev--none", nil, nil), "a key was made")
 		})
 	}

@@ -28,6 +28,9 @@ var lawful = map[string][]string{
 	"fault":     {},
 	"secret":    {},
 	"devstack":  {"secret"},
+	"fault/faulttest": {
+		"fault",
+	},
 	"devstack/devstacktest": {
 		"devstack", "secret",
 	},

@@ -53,7 +53,7 @@ func TestScript(t *testing.T) {
 	v := devstacktest.Shared(t)
 	bin, err := devstack.Find(t.Context(), nil)
 	require.NoError(t, err)
-	token, err := v.CreateToken(t.Context(), scriptPolicy(), devstack.TokenOptions{})
+	token, err := v.CreateToken(t.Context(), scriptPolicy())
 	require.NoError(t, err)
 	kms, err := devstack.FindLocalKMS(t.Context(), nil)
 	if !errors.Is(err, devstack.ErrNoLocalKMS) {

@@ -170,7 +170,7 @@ func (o *options) prepareDemo(ctx context.Context, cfg *config.Config, stack *de
 		return nil, err
 	}
 	d.key = "demo-" + hex.EncodeToString(random[:16])
-	if d.token, err = v.CreateToken(ctx, devPolicy(cfg), devstack.TokenOptions{}); err != nil {
+	if d.token, err = v.CreateToken(ctx, devPolicy(cfg)); err != nil {
 		return nil, err
 	}
 	keys, err := json.Marshal(map[string]string{d.key: demoSubject})

@@ -125,16 +125,9 @@ func (v *Vault) unseal(ctx context.Context, key secret.Text) error {
 	return v.Request(ctx, http.MethodPut, "sys/unseal", map[string]any{"key": key.Reveal()}, nil)
 }
 
-// TokenOptions are the properties of a token besides its policy.
-type TokenOptions struct {
-	TTL     time.Duration // 0: Vault's default
-	NumUses int           // 0: any number
-	Orphan  bool          // outlives the root token
-}
-
 // CreateToken makes a token that may do what the policy says and nothing else:
 // not even what Vault's default policy lets every token do.
-func (v *Vault) CreateToken(ctx context.Context, policyHCL string, opt TokenOptions) (secret.Text, error) {
+func (v *Vault) CreateToken(ctx context.Context, policyHCL string) (secret.Text, error) {
 	name := "devstack-" + uuid.NewString()
 	// An empty policy too must be named: a token without one inherits those of
 	// its creator, which is root. The comment is because Vault takes no empty one.
@@ -143,13 +136,7 @@ func (v *Vault) CreateToken(ctx context.Context, policyHCL string, opt TokenOpti
 	if err != nil {
 		return secret.Text{}, err
 	}
-	body := map[string]any{
-		"policies": []string{name}, "no_default_policy": true,
-		"num_uses": opt.NumUses, "no_parent": opt.Orphan,
-	}
-	if opt.TTL > 0 {
-		body["ttl"] = opt.TTL.String()
-	}
+	body := map[string]any{"policies": []string{name}, "no_default_policy": true}
 	var answer struct {
 		Auth struct {
 			ClientToken secret.Text `json:"client_token"`

@@ -26,29 +26,28 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
 	case "":
 		os.Exit(devstacktest.Main(m))
-	case "owner": // starts a Vault and waits to be killed
+	case "vault": // starts one and waits to be killed
 		v, err := devstack.Start(context.Background(), devstack.Options{Bin: os.Getenv("DEVSTACK_TEST_BIN")})
-		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
+		orEnd(err)
 		fmt.Println(v.Pid(), v.Addr)
 		time.Sleep(time.Hour)
-	case "postgres": // starts a PostgreSQL and waits to be killed
+	case "postgres": // likewise
 		p, err := devstack.StartPostgres(context.Background(), devstack.PostgresOptions{})
-		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
+		orEnd(err)
 		fmt.Printf("%d http://127.0.0.1:%d\n", p.Pid(), p.Port)
 		time.Sleep(time.Hour)
 	case "finder": // prints what Find finds from another place on the disk
 		path, err := devstack.Find(context.Background(), func(line string) { fmt.Fprintln(os.Stderr, line) })
-		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
+		orEnd(err)
 		fmt.Println(path)
+	}
+}
+
+// orEnd ends this process with an error, if there is one.
+func orEnd(err error) {
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
 	}
 }
 

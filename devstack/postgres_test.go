@@ -125,22 +125,7 @@ func TestPostgresOwnerKilled(t *testing.T) {
 	if _, err := devstack.FindPostgres(); err != nil {
 		devstacktest.Cannot(t, "%v", err)
 	}
-	tmp := sharedTemp(t)
-	cmd, out := playing(t, "postgres", tmp, "")
-	line, err := out.ReadString('\n')
-	require.NoError(t, err)
-	var pid int
-	var addr string
-	_, err = fmt.Sscan(line, &pid, &addr)
-	require.NoError(t, err, line)
-	require.False(t, closed(addr))
-	require.NoError(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	eventually(t, func() bool { return closed(addr) && gone(pid) }, "the PostgreSQL outlived its owner")
-	eventually(t, func() bool {
-		left, err := os.ReadDir(tmp)
-		return err == nil && len(left) == 0
-	}, "the killed owner's files were left behind")
+	ownerKilled(t, "postgres", sharedTemp(t), "")
 }
 
 func TestKMSGoesDownAndComesBack(t *testing.T) {

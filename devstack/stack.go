@@ -10,7 +10,6 @@ import (
 
 // StackOptions says what `vault-mcp dev` wants. The zero StackOptions will do.
 type StackOptions struct {
-	Bin       string       // the Vault binary; empty: what Find finds
 	Log       func(string) // hears what takes long; nil: nobody does
 	Prefix    string       // where the demo secrets stand; empty: DemoPrefix
 	VaultOnly bool         // no other server, and no engine but KV
@@ -55,17 +54,15 @@ func StartStack(ctx context.Context, opt StackOptions) (_ *Stack, err error) {
 		}
 	}()
 	if opt.VaultOnly {
-		if s.Vault, err = Start(ctx, Options{Bin: opt.Bin, Log: opt.Log}); err != nil {
+		if s.Vault, err = Start(ctx, Options{Log: opt.Log}); err != nil {
 			return nil, err
 		}
 		return s, s.putSecrets(ctx, opt.Prefix)
 	}
 	// What is found may be built, one after the other, as they have much in common.
-	vault := Options{Bin: opt.Bin, Log: opt.Log}
-	if vault.Bin == "" {
-		if vault.Bin, err = Find(ctx, opt.Log); err != nil {
-			return nil, err
-		}
+	vault := Options{Log: opt.Log}
+	if vault.Bin, err = Find(ctx, opt.Log); err != nil {
+		return nil, err
 	}
 	var pluginErr, postgresErr, kmsErr error
 	vault.PostgresPlugin, pluginErr = FindPostgresPlugin(ctx, opt.Log)

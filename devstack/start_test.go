@@ -72,13 +72,7 @@ exec %[2]s "$@"`, starts, realVault(t)))
 	require.Equal(t, 5, strings.Count(string(b), "\n"), "it is tried a bounded number of times")
 }
 
-// owner starts this test binary as the owner of a Vault.
-func owner(t *testing.T, tmp, bin string) (*exec.Cmd, *bufio.Reader) {
-	t.Helper()
-	return playing(t, "owner", tmp, bin)
-}
-
-// playing starts this test binary in a role.
+// playing starts this test binary in a role, such as that of the owner of a server.
 func playing(t *testing.T, role, tmp, bin string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -90,9 +84,12 @@ func playing(t *testing.T, role, tmp, bin string) (*exec.Cmd, *bufio.Reader) {
 	return cmd, bufio.NewReader(out)
 }
 
-func TestOwnerKilled(t *testing.T) {
-	tmp := t.TempDir()
-	cmd, out := owner(t, tmp, realVault(t))
+func TestOwnerKilled(t *testing.T) { ownerKilled(t, "vault", t.TempDir(), realVault(t)) }
+
+// ownerKilled kills the owner of a server, which then ends and leaves no files.
+func ownerKilled(t *testing.T, server, tmp, bin string) {
+	t.Helper()
+	cmd, out := playing(t, server, tmp, bin)
 	line, err := out.ReadString('\n')
 	require.NoError(t, err)
 	var pid int
@@ -103,7 +100,7 @@ func TestOwnerKilled(t *testing.T) {
 
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	eventually(t, func() bool { return closed(addr) && gone(pid) }, "the Vault outlived its owner")
+	eventually(t, func() bool { return closed(addr) && gone(pid) }, "the server outlived its owner")
 	eventually(t, func() bool {
 		left, err := os.ReadDir(tmp)
 		return err == nil && len(left) == 0
@@ -113,7 +110,7 @@ func TestOwnerKilled(t *testing.T) {
 func TestOwnerKilledWhileItStarts(t *testing.T) {
 	dir := t.TempDir()
 	bin := script(t, filepath.Join(dir, "vault"), `echo $$ > `+dir+`/self; exec sleep 600`)
-	cmd, _ := owner(t, t.TempDir(), bin)
+	cmd, _ := playing(t, "vault", t.TempDir(), bin)
 	pid := readPid(t, filepath.Join(dir, "self"))
 	require.False(t, gone(pid))
 	require.NoError(t, cmd.Process.Kill())

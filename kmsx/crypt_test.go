@@ -172,7 +172,7 @@ func TestLimitsBeforeTheCall(t *testing.T) {
 		err        error
 	}{
 		{"/plaintext", "empty", encrypt(kmsx.EncryptInput{})},
-		{"/plaintext", "at most 4096 bytes", encrypt(kmsx.EncryptInput{Plaintext: text(strings.Repeat("a", 4097))})},
+		{"/plaintext", "at most 4096 bytes; to encrypt more, use a data key", encrypt(kmsx.EncryptInput{Plaintext: text(strings.Repeat("a", 4097))})},
 		{"/ciphertext", "1 to 6144 bytes", decrypt(kmsx.DecryptInput{})},
 		{"/ciphertext", "1 to 6144 bytes", decrypt(kmsx.DecryptInput{Ciphertext: make([]byte, 6145)})},
 		{"/encryption_context", "aws:", encrypt(kmsx.EncryptInput{Plaintext: text("x"), Context: map[string]string{"aws:x": "y"}})},
@@ -180,6 +180,7 @@ func TestLimitsBeforeTheCall(t *testing.T) {
 		{"/encryption_context", "without a name", decrypt(kmsx.DecryptInput{Ciphertext: []byte("x"), Context: map[string]string{"": "y"}})},
 		{"/encryption_context", "8192 bytes", dataKey(kmsx.DataKeyInput{Context: map[string]string{"a": strings.Repeat("x", 8192-len(`{"a":""}`)+1)}})},
 		{"/encryption_context", "UTF-8", encrypt(kmsx.EncryptInput{Plaintext: text("x"), Context: map[string]string{"a": "\xff"}})},
+		{"/encryption_context", "UTF-8", encrypt(kmsx.EncryptInput{Plaintext: text("x"), Context: map[string]string{"\xff": "a"}})},
 		{"/grant_tokens", "at most 10", encrypt(kmsx.EncryptInput{Plaintext: text("x"), GrantTokens: many(11)})},
 		{"/grant_tokens/1", "8192", encrypt(kmsx.EncryptInput{Plaintext: text("x"), GrantTokens: []string{"t", strings.Repeat("t", 8193)}})},
 		{"/grant_tokens/0", "8192", decrypt(kmsx.DecryptInput{Ciphertext: []byte("x"), GrantTokens: []string{""}})},

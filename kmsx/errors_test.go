@@ -2,7 +2,6 @@ package kmsx_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/fault/faulttest"
 	"vault-mcp/kmsx"
 	"vault-mcp/secret"
 )
@@ -32,36 +32,9 @@ func says(status int, code string) http.HandlerFunc {
 	}
 }
 
-// chain is all text of an error, as a careless log would print it.
-func chain(err error) string {
-	var b strings.Builder
-	for _, e := range flatten(err) {
-		fmt.Fprintf(&b, "%v\n%+v\n%#v\n", e, e, e)
-	}
-	if f := (*fault.Error)(nil); errors.As(err, &f) {
-		fmt.Fprintf(&b, "%s\n%v\n", f.Msg, f.Details)
-	}
-	return b.String()
-}
-
-func flatten(err error) []error {
-	all := []error{err}
-	switch e := err.(type) { //nolint:errorlint // each link is wanted
-	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			all = append(all, flatten(inner)...)
-		}
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			all = append(all, flatten(inner)...)
-		}
-	}
-	return all
-}
-
 func requireSilent(t testing.TB, err error, url string) {
 	t.Helper()
-	said := chain(err)
+	said := faulttest.Text(err)
 	require.NotContains(t, said, "CANARY")
 	require.NotContains(t, said, account)
 	require.NotContains(t, said, strings.TrimPrefix(url, "http://"))

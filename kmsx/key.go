@@ -18,7 +18,6 @@ type Key struct {
 	ARN, ID string
 	Usage   string // ENCRYPT_DECRYPT, SIGN_VERIFY, …
 	Spec    string // SYMMETRIC_DEFAULT, RSA_2048, ECC_NIST_P256, …
-	State   string // Enabled, Disabled, … when it was looked up
 
 	algorithms []string // of signing
 }
@@ -112,7 +111,7 @@ func (c *Client) describe(ctx context.Context, owner, ask string) (Key, error) {
 	}
 	key := Key{
 		ARN: aws.ToString(m.Arn), ID: aws.ToString(m.KeyId),
-		Usage: string(m.KeyUsage), Spec: string(m.KeySpec), State: string(m.KeyState),
+		Usage: string(m.KeyUsage), Spec: string(m.KeySpec),
 	}
 	for _, algorithm := range m.SigningAlgorithms {
 		key.algorithms = append(key.algorithms, string(algorithm))

@@ -75,9 +75,7 @@ func dbTools() []*Tool {
 func dbIssue(ctx context.Context, env *Env, in dbIssueIn) (dbIssueOut, error) {
 	creds, err := vaultx.DBIssue(ctx, env.Vault)
 	if err != nil {
-		if creds.Lease.ID != "" {
-			env.issued(creds.Lease.ID)
-		}
+		env.issued(creds.Lease.ID)
 		return dbIssueOut{}, err
 	}
 	lease, err := env.Lease(creds.Lease, in.Role)

@@ -300,6 +300,7 @@ func TestKMSBadArguments(t *testing.T) {
 		{"kms.sign", `{"key_id":"alias/dev--sign","signing_algorithm":"MD5","message":"YQ=="}`, "/signing_algorithm", "one of"},
 		{"kms.sign", `{"key_id":"alias/dev","signing_algorithm":"ECDSA_SHA_256","message":"YQ=="}`, "/key_id", "for sign and verify"},
 		{"kms.verify", `{"key_id":"alias/dev--sign","signing_algorithm":"ECDSA_SHA_256","message":"YQ==","signature":"?"}`, "/signature", "base64"},
+		{"kms.verify", `{"key_id":"alias/dev--sign","signing_algorithm":"ECDSA_SHA_256","message":"?","signature":"YQ=="}`, "/message", "base64"},
 	} {
 		_, f := r.run(principal("dev"), c.tool, c.args)
 		require.NotNil(t, f, c.args)

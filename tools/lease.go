@@ -123,9 +123,10 @@ func (r *run) openLease(use LeaseUse, in reflect.Value) error {
 // issued, renewed and revoked it.
 func (r *run) leaseMark(id string) string { return "lease " + r.trail.HMAC([]byte(id)) }
 
-// issuedLease is told of a lease that Vault gave for this call.
+// issuedLease is told of a lease that Vault gave for this call; an empty id is
+// none.
 func (r *run) issuedLease(id string) {
-	if r.owned.ID != id { // else it was there before
+	if id != "" && r.owned.ID != id { // else it was there before
 		r.minted = id
 		r.ops = append(r.ops, r.leaseMark(id))
 	}

@@ -37,11 +37,11 @@ func sealed(t testing.TB, p *auth.Principal, l leased) string {
 	return sealedAs(t, sealKey, auth.LeaseHandle, p, l)
 }
 
-func sealedAs(t testing.TB, key []byte, purpose auth.Purpose, p *auth.Principal, l leased) string {
+func sealedAs(t testing.TB, key []byte, purpose auth.Purpose, p *auth.Principal, holds any) string {
 	t.Helper()
 	s, err := auth.NewSealer(key)
 	require.NoError(t, err)
-	content, err := json.Marshal(l)
+	content, err := json.Marshal(holds)
 	require.NoError(t, err)
 	h, err := s.Seal(purpose, p, time.Now().Add(time.Hour), content)
 	require.NoError(t, err)
@@ -228,6 +228,22 @@ func TestLeaseHandlesExpire(t *testing.T) {
 	require.Empty(t, rec.Requests())
 }
 
+// What another version of the server may have sealed, and this one cannot read, is
+// no lease, and nothing of the caller's doing.
+func TestLeaseHandlesOfAnotherVersion(t *testing.T) {
+	vault := newFakeVault(t, answerJSON(`{}`))
+	r := newRig(t, rigOptions{addr: vault.URL})
+	p := principal("dev")
+	for _, holds := range []any{"database/creds/dev/x", []string{"x"}, map[string]any{"id": 5}} {
+		for _, tool := range []string{"db.renew", "db.revoke"} {
+			_, f := r.run(p, tool, leaseArgs(sealedAs(t, sealKey, auth.LeaseHandle, p, holds)))
+			require.NotNil(t, f)
+			require.Equal(t, fault.Internal, f.Kind)
+		}
+	}
+	require.Empty(t, vault.seen())
+}
+
 // An increment is held to its bounds before anything is asked.
 func TestRenewIncrement(t *testing.T) {
 	vault := newFakeVault(t, answerJSON(`{"lease_id":"database/creds/dev/x","renewable":true,"lease_duration":60}`))
@@ -310,38 +326,46 @@ func vaultLeases(t *testing.T, v *devstack.Vault, path string) []string {
 
 // A lease whose holder never gets to know of it is given back: nobody else could.
 func TestUndeliveredLeaseIsGivenBack(t *testing.T) {
-	const id = "database/creds/dev/x"
-	issued := `{"lease_id":"` + id + `","renewable":true,"lease_duration":60,"data":{"username":"u","password":"p"}}`
+	const (
+		id    = "database/creds/dev/x"
+		creds = `{"lease_id":"` + id + `","renewable":true,"lease_duration":60,"data":{"username":"u","password":"p"}}`
+		otpID = "ssh/creds/dev/x"
+		otp   = `{"lease_id":"` + otpID + `","lease_duration":60,"data":{"key_type":"otp","key":"k","ip":"192.0.2.8","username":"ubuntu"}}`
+		given = "revoked, since it was not delivered"
+	)
 	for about, c := range map[string]struct {
+		tool, id     string
 		issued, args string
 		revoked      int // Vault's answer to the revocation
 		word         string
 	}{
-		"cannot be wrapped":          {issued, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusNoContent, "revoked, since it was not delivered"},
-		"nor revoked":                {issued, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusForbidden, "not delivered, and not revoked"},
-		"another kind of credential": {strings.Replace(issued, "password", "rsa_private_key", 1), `{"role":"dev"}`, http.StatusNoContent, "revoked, since it was not delivered"},
+		"cannot be wrapped":             {"db.issue_creds", id, creds, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusNoContent, given},
+		"nor revoked":                   {"db.issue_creds", id, creds, `{"role":"dev","wrap_ttl":"60s"}`, http.StatusForbidden, "not delivered, and not revoked"},
+		"another kind of credential":    {"db.issue_creds", id, strings.Replace(creds, "password", "rsa_private_key", 1), `{"role":"dev"}`, http.StatusNoContent, given},
+		"a password for another host":   {"ssh.otp", otpID, otp, `{"role":"dev","ip":"192.0.2.7"}`, http.StatusNoContent, given},
+		"a password that is unreadable": {"ssh.otp", otpID, strings.Replace(otp, `"k"`, "1", 1), `{"role":"dev","ip":"192.0.2.8"}`, http.StatusNoContent, given},
 	} {
-		var given []string
+		var asked []string
 		vault := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
-			case "/v1/" + strings.TrimSuffix(id, "/x"):
+			case "/v1/" + strings.TrimSuffix(c.id, "/x"):
 				_, _ = io.WriteString(w, c.issued)
 			case "/v1/sys/leases/revoke":
 				body, _ := io.ReadAll(r.Body)
-				given = append(given, string(body))
+				asked = append(asked, string(body))
 				w.WriteHeader(c.revoked)
 			default:
 				w.WriteHeader(http.StatusForbidden)
 			}
 		})
 		r := newRig(t, rigOptions{addr: vault.URL})
-		_, f := r.run(principal("dev"), "db.issue_creds", c.args)
+		_, f := r.run(principal("dev"), c.tool, c.args)
 		require.NotNil(t, f, about)
 		require.Equal(t, "unknown", f.Details["outcome"], about)
-		require.Equal(t, []string{`{"lease_id":"` + id + `","sync":true}`}, given, about)
+		require.Equal(t, []string{`{"lease_id":"` + c.id + `","sync":true}`}, asked, about)
 		records := r.records()
 		needs := records[len(records)-1].Needs
-		require.Equal(t, "lease "+hash(t, id)+" "+c.word, needs[len(needs)-1], about)
+		require.Equal(t, "lease "+hash(t, c.id)+" "+c.word, needs[len(needs)-1], about)
 	}
 }
 

@@ -176,7 +176,7 @@ func TestNeedsAreComplete(t *testing.T) {
 		if without.tool != "" {
 			missing = without.path(p)
 		}
-		token, err := v.CreateToken(t.Context(), policyWithout(t, p, missing, without.capability), devstack.TokenOptions{})
+		token, err := v.CreateToken(t.Context(), policyWithout(t, p, missing, without.capability))
 		require.NoError(t, err)
 		r := newRig(t, rigOptions{addr: v.Addr, token: token})
 		for _, n := range calls {

@@ -181,6 +181,7 @@ func sshSign(ctx context.Context, env *Env, in sshSignIn) (sshSignOut, error) {
 func sshOTP(ctx context.Context, env *Env, in sshOTPIn) (sshOTPOut, error) {
 	p, err := vaultx.SSHOTP(ctx, env.Vault, in.address, in.Username)
 	if err != nil {
+		env.issued(p.Lease.ID)
 		return sshOTPOut{}, err
 	}
 	lease, err := env.Lease(p.Lease, in.Role)

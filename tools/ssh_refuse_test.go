@@ -30,7 +30,9 @@ func TestSSHSignRefuses(t *testing.T) {
 		if row.otp {
 			tool, given = "ssh.otp", map[string]any{"role": "refuse", "ip": "192.0.2.7"}
 		}
-		given[row.field] = row.value
+		if given[row.field] = row.value; row.value == nil {
+			delete(given, row.field)
+		}
 		maps.Copy(given, row.more)
 		raw, err := json.Marshal(given)
 		require.NoError(t, err)
@@ -50,7 +52,7 @@ func TestSSHSignRefuses(t *testing.T) {
 
 type badSSH struct {
 	field string
-	value any
+	value any            // nil: left out
 	words string         // in the message
 	more  map[string]any // further arguments
 	otp   bool
@@ -74,6 +76,7 @@ func badSSHArguments(t *testing.T, private ed25519.PrivateKey, public string) ma
 	}
 	rows["too many principals"] = badSSH{field: "valid_principals", value: strings.Join(many, ","), words: "at most 64"}
 	host := map[string]any{"cert_type": "host"}
+	rows["a host without names"] = badSSH{field: "valid_principals", more: host, words: "is required for a host certificate"}
 	for _, name := range []string{"a..b", "a@b", "a.", strings.Repeat("a", 64), "a.-b", strings.Repeat("a.", 127) + "b"} {
 		rows["host: "+name] = badSSH{field: "valid_principals", value: name, more: host, words: "a host's name"}
 	}

@@ -3,7 +3,6 @@ package vaultx_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,38 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/fault"
+	"vault-mcp/fault/faulttest"
 	"vault-mcp/vaultx"
 )
 
 // canary stands in everything that the fake says, and must stand in no error.
 const canary = "CANARY-hvs.db-host.example"
-
-// chain is all text of an error, as a careless log would print it.
-func chain(err error) string {
-	var b strings.Builder
-	for _, e := range flatten(err) {
-		fmt.Fprintf(&b, "%v\n%+v\n%#v\n", e, e, e)
-	}
-	if f := (*fault.Error)(nil); errors.As(err, &f) {
-		fmt.Fprintf(&b, "%s\n%v\n", f.Msg, f.Details)
-	}
-	return b.String()
-}
-
-func flatten(err error) []error {
-	all := []error{err}
-	switch e := err.(type) { //nolint:errorlint // each link is wanted
-	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			all = append(all, flatten(inner)...)
-		}
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			all = append(all, flatten(inner)...)
-		}
-	}
-	return all
-}
 
 func says(status int, words string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -130,7 +103,7 @@ func TestErrorsByStatus(t *testing.T) {
 // an error.
 func requireSilent(t *testing.T, err error, f *fake) {
 	t.Helper()
-	text := chain(err)
+	text := faulttest.Text(err)
 	require.NotContains(t, text, canary)
 	require.NotContains(t, text, strings.TrimPrefix(f.URL, "http://"))
 	require.NotContains(t, text, "mcp/dev-bot/app")

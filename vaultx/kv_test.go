@@ -388,7 +388,7 @@ func admin(t testing.TB, method, path string, body, out any) {
 // limited is a client of a Vault whose token may do no more than a policy says.
 func limited(t testing.TB, v *devstack.Vault, policy string) *vaultx.Client {
 	t.Helper()
-	token, err := v.CreateToken(context.Background(), policy, devstack.TokenOptions{})
+	token, err := v.CreateToken(context.Background(), policy)
 	require.NoError(t, err)
 	return connect(t, vaultx.Config{Address: v.Addr, Token: token})
 }

@@ -53,10 +53,10 @@ type Template struct {
 	parts []part
 }
 
-// ParseTemplate reads a template: segments joined by slashes, each a literal,
+// parseTemplate reads a template: segments joined by slashes, each a literal,
 // {name} for one segment, or {name...} for one or more. The holes {prefix} and
 // those for mounts, which configuration fills, may hold several segments.
-func ParseTemplate(s string) (Template, error) {
+func parseTemplate(s string) (Template, error) {
 	t := Template{text: s}
 	for _, segment := range strings.Split(s, "/") {
 		name, isHole := strings.CutPrefix(segment, "{")
@@ -77,9 +77,10 @@ func ParseTemplate(s string) (Template, error) {
 	return t, nil
 }
 
-// MustTemplate is ParseTemplate for declarations; a mistake in one panics.
+// MustTemplate reads the template of a declaration, see parseTemplate; a mistake
+// in one panics.
 func MustTemplate(s string) Template {
-	t, err := ParseTemplate(s)
+	t, err := parseTemplate(s)
 	if err != nil {
 		panic("vaultx: template " + s + ": " + err.Error())
 	}

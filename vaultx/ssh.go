@@ -88,7 +88,8 @@ type SSHPassword struct {
 }
 
 // SSHOTP makes a one-time password for an address. An empty username is the
-// role's default.
+// role's default. With an error there is a lease if Vault gave one all the same,
+// to be given back.
 func SSHOTP(ctx context.Context, b *Bound, ip netip.Addr, username string) (SSHPassword, error) {
 	body := struct {
 		IP       string `json:"ip"`
@@ -98,6 +99,10 @@ func SSHOTP(ctx context.Context, b *Bound, ip netip.Addr, username string) (SSHP
 	if err != nil {
 		return SSHPassword{}, sshFault(err, msgOTPRefused, msgOTPFailed)
 	}
+	lease, err := b.leaseOf(resp)
+	if err != nil {
+		return SSHPassword{}, err
+	}
 	var answer struct {
 		KeyType  string      `json:"key_type"`
 		Key      secret.Text `json:"key"`
@@ -105,16 +110,12 @@ func SSHOTP(ctx context.Context, b *Bound, ip netip.Addr, username string) (SSHP
 		Username string      `json:"username"`
 	}
 	if err := decodeData(resp, &answer); err != nil {
-		return SSHPassword{}, b.unlessRetryable(fault.From(err))
+		return SSHPassword{Lease: lease}, b.unlessRetryable(fault.From(err))
 	}
 	given, err := netip.ParseAddr(answer.IP)
 	if err != nil || given != ip || answer.KeyType != "otp" || answer.Key.IsZero() || answer.Username == "" ||
 		username != "" && answer.Username != username {
-		return SSHPassword{}, b.unlessRetryable(fault.New(fault.Unavailable, msgOtherAnswer))
-	}
-	lease, err := b.leaseOf(resp)
-	if err != nil {
-		return SSHPassword{}, err
+		return SSHPassword{Lease: lease}, b.unlessRetryable(fault.New(fault.Unavailable, msgOtherAnswer))
 	}
 	return SSHPassword{IP: given, Username: answer.Username, OTP: answer.Key, Lease: lease}, nil
 }

@@ -117,6 +117,11 @@ func TestSSHSignWithholds(t *testing.T) {
 		require.Equal(t, "unknown", f.Details["outcome"], about)
 		require.Zero(t, got, about)
 	}
+	for _, body := range []string{`{"data":["x"]}`, `{"data":{"signed_key":5}}`, `{}`} {
+		f := newFake(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+		_, err := vaultx.SSHSign(t.Context(), sshBound(t, f.client(t), sshSign, "app"), asked)
+		require.Equal(t, "unknown", requireKind(t, fault.Unavailable, err).Details["outcome"], body)
+	}
 	for _, line := range []string{"", "x", sshLine(owner.PublicKey()), "ssh-ed25519-cert-v01@openssh.com AAAA"} {
 		_, err := signedBy(t, line, asked)
 		require.Contains(t, requireKind(t, fault.Unavailable, err).Msg, "no SSH certificate")
@@ -191,7 +196,11 @@ func TestSSHOTPWithholds(t *testing.T) {
 		}
 		failure := requireKind(t, fault.Unavailable, err)
 		require.Equal(t, "unknown", failure.Details["outcome"], about)
-		require.Zero(t, got, about)
+		want := vaultx.SSHPassword{} // with the lease, to be given back, if it is this role's
+		if lease == "ssh/creds/app/x" {
+			want.Lease = vaultx.Lease{ID: lease, Duration: 60}
+		}
+		require.Equal(t, want, got, about)
 	}
 }
 
@@ -227,6 +236,9 @@ func TestSSHErrors(t *testing.T) {
 		}
 		require.Equal(t, int32(2), f.requests.Load(), "asked twice")
 	}
+	f := newFake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	_, err = vaultx.SSHSign(t.Context(), sshBound(t, f.client(t), sshSign, "app"), vaultx.SSHSignRequest{Key: key, CertType: vaultx.SSHUser})
+	require.Equal(t, "the connection to Vault broke", requireKind(t, fault.Unavailable, err).Msg, "no answer is none of the engine's")
 }
 
 // A mount without a signing key is the operator's to mend, and the words say so.
