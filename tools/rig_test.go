@@ -45,7 +45,7 @@ type rigOptions struct {
 	noKMS   bool   // it is not enabled
 
 	children vaultx.ChildOptions // on with a folder
-	now     func() time.Time
+	now      func() time.Time
 	tools.Options
 }
 
