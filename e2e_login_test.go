@@ -117,7 +117,7 @@ func TestTokenFileIsTakenUp(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	file := filepath.Join(t.TempDir(), "token")
 	put := func() secret.Text {
-		token, err := v.CreateToken(t.Context(), ownPolicy(t), devstack.TokenOptions{})
+		token, err := v.CreateToken(t.Context(), ownPolicy(t))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(file+".new", []byte(token.Reveal()), 0o600))
 		require.NoError(t, os.Rename(file+".new", file))

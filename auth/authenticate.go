@@ -26,6 +26,7 @@ type Options struct {
 	JWT           JWTOptions       // whose JWTs are accepted
 	LaunchSubject string           // subject of a stdio process without a key; empty: refused
 	Rules         string           // PRINCIPALS: a JSON list of rules, see rule; empty: none
+	HomeIssuer    string           // of the operator's own tokens, which no rule may name; empty: none
 	Now           func() time.Time // default time.Now
 
 	// Tool and Toolset say whether a rule's entry names a tool or an engine, and

@@ -63,7 +63,7 @@ func (a *Authenticator) Explain(id Identity) ([]Explanation, error) {
 
 func (h *home) explain(id Identity) Explanation {
 	e := Explanation{Identity: id}
-	if r, _ := h.decide(&id); r != nil { // what it says is in Refusal
+	if r, _ := h.decide(&id, ""); r != nil { // what it says is in Refusal
 		e.Rule = r.label()
 	}
 	e.Principal, e.Refusal = h.principal(id)

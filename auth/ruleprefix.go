@@ -77,20 +77,20 @@ func (t template) mixes(o template) bool {
 // overlap says what is wrong between the prefixes of two rules, of which either
 // may be home's own, with the number 0.
 func overlap(r, other *rule) (wrong string) {
-	home := "DEFAULT_PREFIX"
+	whose := "DEFAULT_PREFIX"
 	if other.number > 0 {
-		home = "the prefix of rule " + other.label()
+		whose = "the prefix of rule " + other.label()
 	}
 	switch shared := r.shared || other.shared; {
 	case r.issuer == other.issuer:
 		if !shared && r.prefix.mixes(other.prefix) {
-			return "overlaps " + home + " for other subjects; choose another, or say shared = true"
+			return "overlaps " + whose + " for other subjects; choose another, or say shared = true"
 		}
 	case !r.prefix.meets(other.prefix):
 	case other.number > 0 && (r.issuer == "" && r.shared || other.issuer == "" && other.shared):
 		// A hub of the operator's own over an issuer's prefix, said to be one.
 	default:
-		return "overlaps " + home + ", which is of another issuer; each issuer has a prefix of its own"
+		return "overlaps " + whose + "; a further issuer has a prefix of its own"
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -89,20 +90,21 @@ func (r *rule) label() string {
 	return strconv.Itoa(r.number)
 }
 
-// decide is the rule for an identity, nil where the home rules stand.
-func (h *home) decide(id *Identity) (*rule, error) {
+// decide is the rule for an identity with this slug, nil where the home rules
+// stand. Who is refused is told to the operator, in the log.
+func (h *home) decide(id *Identity, slug string) (*rule, error) {
 	claims := &claimSet{raw: id.Claims}
 	for _, r := range h.rules {
 		switch {
 		case !r.matches(id, claims):
 		case r.disabled:
-			return r, fault.New(fault.Forbidden, "a rule of this server refuses this principal")
+			return r, fault.Wrap(fault.Forbidden, "a rule of this server refuses this principal", fmt.Errorf("subject %s, by rule %s", slug, r.label()))
 		default:
 			return r, nil
 		}
 	}
 	if id.Issuer != "" {
-		return nil, fault.New(fault.Forbidden, "this server has no rule for this principal of its issuer")
+		return nil, fault.Wrap(fault.Forbidden, "this server has no rule for this principal of its issuer", fmt.Errorf("subject %s of %s", slug, issuerName(id.Issuer)))
 	}
 	return nil, nil //nolint:nilnil // no rule is an answer
 }
@@ -115,7 +117,7 @@ func (h *home) principal(id Identity) (*Principal, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := h.decide(&id)
+	r, err := h.decide(&id, slug)
 	if err != nil {
 		return nil, err
 	}

@@ -37,10 +37,10 @@ func TestPrefixesOfRulesDoNotMeet(t *testing.T) {
 		// Two issuers'.
 		`[{` + issuerA + `"prefix": "a/{slug}"}, {` + issuerB + `"prefix": "b/{slug}"}]`:                                     "",
 		`[{` + issuerA + `"prefix": "t/a/{slug}"}, {` + issuerB + `"prefix": "t/b/{slug}"}]`:                                 "",
-		`[{` + issuerA + `"prefix": "a/{slug}"}, {` + issuerB + `"prefix": "a/{slug}"}]`:                                     "which is of another issuer",
-		`[{` + issuerA + `"prefix": "a/{slug}"}, {` + issuerB + `"prefix": "a/b/{slug}"}]`:                                   "which is of another issuer",
-		`[{` + issuerA + `"prefix": "t/{slug}/a"}, {` + issuerB + `"prefix": "t/b/{slug}"}]`:                                 "which is of another issuer",
-		`[{` + issuerA + `"prefix": "a/b", "shared": true}, {` + issuerB + `"prefix": "a", "subject": "x", "shared": true}]`: "which is of another issuer",
+		`[{` + issuerA + `"prefix": "a/{slug}"}, {` + issuerB + `"prefix": "a/{slug}"}]`:                                     "a further issuer has a prefix of its own",
+		`[{` + issuerA + `"prefix": "a/{slug}"}, {` + issuerB + `"prefix": "a/b/{slug}"}]`:                                   "a further issuer has a prefix of its own",
+		`[{` + issuerA + `"prefix": "t/{slug}/a"}, {` + issuerB + `"prefix": "t/b/{slug}"}]`:                                 "a further issuer has a prefix of its own",
+		`[{` + issuerA + `"prefix": "a/b", "shared": true}, {` + issuerB + `"prefix": "a", "subject": "x", "shared": true}]`: "a further issuer has a prefix of its own",
 		`[{` + issuerA + `"prefix": "t/{slug}/a"}, {` + issuerB + `"prefix": "t/{slug}/b"}]`:                                 "",
 		// One issuer's own.
 		`[{"subject": "a*", "prefix": "t/{slug}"}, {"any": true, "prefix": "t/{slug}"}]`:                             "",

@@ -70,7 +70,7 @@ func TestPolicyIsOfOnePrincipal(t *testing.T) {
 		text, err := tools.NewPolicy(tools.NewCatalog().Tools(), rigMounts, whose).JSON()
 		require.NoError(t, err)
 		require.Equal(t, policyOf(t, tools.PolicyHCL(tools.NewCatalog(), rigMounts, whose)), policyOf(t, text))
-		token, err := v.CreateToken(t.Context(), tools.PolicyHCL(tools.NewCatalog(), rigMounts, whose), devstack.TokenOptions{})
+		token, err := v.CreateToken(t.Context(), tools.PolicyHCL(tools.NewCatalog(), rigMounts, whose))
 		require.NoError(t, err)
 		r := newRig(t, rigOptions{addr: v.Addr, token: token})
 		for _, who := range []*auth.Principal{a, b} {
@@ -118,7 +118,7 @@ func childRig(t *testing.T, v *devstack.Vault, folder string, ps ...*auth.Princi
 	for _, rule := range vaultx.ServerRules(role.Name, role.Policies) {
 		policy = policy.With(rule, "the server itself")
 	}
-	token, err := v.CreateToken(t.Context(), policy.HCL(), devstack.TokenOptions{})
+	token, err := v.CreateToken(t.Context(), policy.HCL())
 	require.NoError(t, err)
 	return newRig(t, rigOptions{
 		addr: v.Addr, token: token, Options: tools.Options{ChildPolicy: role.Policies},

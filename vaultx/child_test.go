@@ -65,7 +65,7 @@ func newFamily(t testing.TB, v *devstack.Vault, opt vaultx.ChildOptions) *family
 		fmt.Fprintf(&hcl, "path %q { capabilities = [\"%s\"] }\n", rule.Path, strings.Join(rule.Capabilities, `", "`))
 	}
 	var err error
-	f.server, err = v.CreateToken(t.Context(), hcl.String(), devstack.TokenOptions{})
+	f.server, err = v.CreateToken(t.Context(), hcl.String())
 	require.NoError(t, err)
 	f.opt = opt
 	f.opt.Role, f.opt.Key = f.role.Name, childKey

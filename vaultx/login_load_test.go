@@ -16,6 +16,7 @@ import (
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/fault"
+	"vault-mcp/fault/faulttest"
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
@@ -172,7 +173,7 @@ func TestSpentSecretID(t *testing.T) {
 	for ; time.Since(began) < 12*time.Second; calls++ {
 		f := requireKind(t, fault.Unavailable, read(t, c))
 		require.Contains(t, f.Msg, "not accepted")
-		require.NotContains(t, chain(f), role.secretID)
+		require.NotContains(t, faulttest.Text(f), role.secretID)
 		time.Sleep(time.Millisecond)
 	}
 	err := c.Ready(t.Context())
@@ -278,7 +279,7 @@ func TestWrappedSecretID(t *testing.T) {
 	c, rec, told = open(id)
 	f := requireKind(t, fault.Unavailable, read(t, c))
 	require.Contains(t, f.Msg, "was unwrapped already")
-	require.NotContains(t, chain(f)+told.all(), id.Reveal())
+	require.NotContains(t, faulttest.Text(f)+told.all(), id.Reveal())
 	time.Sleep(2 * time.Second)
 	requireKind(t, fault.Unavailable, read(t, c))
 	require.Equal(t, 1, told.count("was unwrapped already"))
@@ -299,7 +300,7 @@ func TestTokenFile(t *testing.T) {
 	v := devstacktest.Fresh(t, devstacktest.Options{})
 	file := filepath.Join(t.TempDir(), "token")
 	issue := func() secret.Text {
-		token, err := v.CreateToken(t.Context(), serverPolicy, devstack.TokenOptions{})
+		token, err := v.CreateToken(t.Context(), serverPolicy)
 		require.NoError(t, err)
 		return token
 	}

@@ -24,6 +24,7 @@ import (
 	"vault-mcp/devstack"
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/fault"
+	"vault-mcp/fault/faulttest"
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
@@ -109,7 +110,7 @@ func (n *notices) all() string {
 	for _, told := range n.seen {
 		b.WriteString(told.Text + "\n")
 		if told.Err != nil {
-			b.WriteString(chain(told.Err))
+			b.WriteString(faulttest.Text(told.Err))
 		}
 	}
 	return b.String()
@@ -235,7 +236,7 @@ func TestLoginMethods(t *testing.T) {
 		f := requireKind(t, fault.Unavailable, err)
 		require.Contains(t, f.Msg, row.want, name)
 		require.NotContains(t, f.Details, "outcome", "nothing was begun")
-		require.NotContains(t, chain(err)+told.all(), "echo-0815", name)
+		require.NotContains(t, faulttest.Text(err)+told.all(), "echo-0815", name)
 		require.Positive(t, requireKind(t, fault.Unavailable, write(t, c)).RetryAfter, "%s: the next waits", name)
 		requireKind(t, fault.Unavailable, c.Ready(t.Context()))
 		require.Equal(t, 1, told.count(""), "told once: %s", told.all())
