@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -367,6 +368,32 @@ func TestUndeliveredLeaseIsGivenBack(t *testing.T) {
 		needs := records[len(records)-1].Needs
 		require.Equal(t, "lease "+hash(t, c.id)+" "+c.word, needs[len(needs)-1], about)
 	}
+}
+
+// So it is if we break before we have given it out.
+func TestLeaseOfABrokenCallIsGivenBack(t *testing.T) {
+	const id = "ssh/creds/dev/x"
+	vault := newFakeVault(t, answerJSON(`{"lease_id":"`+id+`","lease_duration":60,"data":{"key_type":"otp","key":"k","ip":"192.0.2.7","username":"ubuntu"}}`))
+	broken := tools.Define(tools.Tool{
+		Name: "ssh.broken", Title: "t", Doc: "d", Scope: auth.Write, Effect: tools.Uses, Route: "POST /broken",
+		Needs: []tools.Need{{Path: "{ssh}/creds/{role}", Capabilities: []string{"update"}}},
+	}, func(ctx context.Context, env *tools.Env, in struct {
+		Role string `json:"role" doc:"d" jsonschema:"minLength=1,maxLength=9"`
+	},
+	) (out struct{}, _ error) {
+		given, err := vaultx.SSHOTP(ctx, env.Vault, netip.MustParseAddr("192.0.2.7"), "")
+		require.NoError(t, err)
+		_, err = env.Lease(given.Lease, in.Role)
+		require.NoError(t, err)
+		panic("broken")
+	})
+	r := newRig(t, rigOptions{catalog: tools.NewCatalogOf(broken), addr: vault.URL})
+	_, f := r.run(principal("dev"), "ssh.broken", `{"role":"dev"}`)
+	require.Equal(t, fault.Internal, f.Kind)
+	require.Equal(t, []string{"POST /v1/ssh/creds/dev", "POST /v1/sys/leases/revoke"}, vault.seen())
+	records := r.records()
+	needs := records[len(records)-1].Needs
+	require.Equal(t, "lease "+hash(t, id)+" revoked, since it was not delivered", needs[len(needs)-1])
 }
 
 // The records of the calls that issue, renew and revoke a lease can be joined by

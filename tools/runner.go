@@ -223,8 +223,9 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline) // 8
 	defer cancel()
 	env := r.bind(op)
+	delivered := false // not so after a panic either
 	defer func() {
-		if err != nil {
+		if !delivered {
 			r.giveBack(ctx)
 		}
 	}()
@@ -241,7 +242,7 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if res.JSON, err = encodeResult(out); err != nil {
 		return res, r.undelivered(err)
 	}
-	r.result = res.JSON
+	r.result, delivered = res.JSON, true
 	return res, nil
 }
 
