@@ -23,6 +23,7 @@ type Options struct {
 	KeysFile      string           // file of hashed keys; empty: none
 	LaunchKey     secret.Text      // API key as which a stdio process calls
 	LaunchSubject string           // subject of a stdio process without a key; empty: refused
+	MTLS          *MTLSOptions     // nil: certificates do not count
 	Now           func() time.Time // default time.Now
 }
 
@@ -33,6 +34,7 @@ type Authenticator struct {
 	opt   Options
 	keys  map[digest]*Principal // of KeysJSON
 	file  *watchedKeys          // nil: no file
+	mtls  *mtls                 // nil: certificates do not count
 	local *Principal            // of a stdio process without a key
 }
 
@@ -58,6 +60,11 @@ func New(opt Options) (*Authenticator, error) {
 		}
 	}
 	a.opt.KeysJSON = secret.Text{} // its digests are enough
+	if opt.MTLS != nil {
+		if a.mtls, err = newMTLS(*opt.MTLS, h, opt.Now); err != nil {
+			return nil, err
+		}
+	}
 	if opt.LaunchSubject != "" {
 		a.local, err = h.principal(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
 		if err != nil {
@@ -67,11 +74,24 @@ func New(opt Options) (*Authenticator, error) {
 	return a, nil
 }
 
-// Authenticate gives the principal of a request's headers. The credential is an
-// API key, in X-API-Key or as a bearer token. No credential, and one that is
-// there and bad in any way, is an error of kind unauthenticated; it never holds
-// a part of the credential.
-func (a *Authenticator) Authenticate(_ context.Context, h http.Header) (*Principal, error) {
+// Authenticate gives the principal of a request. The credential is an API key,
+// in X-API-Key or as a bearer token, else a client certificate (see mtls). No
+// credential, and one that is there and bad in any way, is an error of kind
+// unauthenticated; it never holds a part of the credential.
+func (a *Authenticator) Authenticate(_ context.Context, p Presented) (*Principal, error) {
+	h := p.Header
+	cert, err := a.mtls.read(p) // a bad one is an error beside a good key, too
+	if err != nil {
+		return nil, err
+	}
+	if len(h["X-Api-Key"]) == 0 && len(h["Authorization"]) == 0 {
+		switch {
+		case cert != nil:
+			return a.mtls.principal(cert)
+		case a.mtls.pretended(p):
+			return nil, refuse("headers about a client certificate count only from TRUSTED_PROXIES, and there is no other credential")
+		}
+	}
 	key, err := credential(h)
 	if err != nil {
 		return nil, err
@@ -91,9 +111,13 @@ func (a *Authenticator) Launch(context.Context) (*Principal, error) {
 	return a.local, nil
 }
 
-// Check reports what is wrong with the key file, for readiness and logs. While
-// it is, the keys that it held before are in force, for a minute.
+// Check reports what is wrong with the key file or the files of client
+// authorities, for readiness and logs. While it is, what they held before is in
+// force, for a minute.
 func (a *Authenticator) Check(context.Context) error {
+	if err := a.mtls.check(); err != nil {
+		return err
+	}
 	if a.file == nil {
 		return nil
 	}

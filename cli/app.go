@@ -35,6 +35,7 @@ type app struct {
 	authn  *auth.Authenticator
 	runner *tools.Runner
 	server *server.Server
+	tls    bool // the server listens with TLS
 	close  []func() error
 }
 
@@ -97,6 +98,24 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.close = append(a.close, func() error { a.vault.Close(); return nil })
+	proxies, err := openProxies(cfg)
+	if err != nil {
+		return a, usageError{err}
+	}
+	ready := map[string]func(context.Context) error{
+		"vault": a.watched("vault", a.vault.Ready),
+		"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
+		"keys":  a.watched("keys", a.authn.Check),
+	}
+	var certificate *server.TLS
+	if mode == "http" {
+		if certificate, err = openTLS(cfg, a.log); err != nil {
+			return a, usageError{err}
+		}
+	}
+	if a.tls = certificate != nil; a.tls {
+		ready["tls"] = a.watched("tls", certificate.Check)
+	}
 	a.server, err = server.New(server.Options{
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),
@@ -106,11 +125,8 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
 		// A call that may not be repeated is never cut off before its own end.
 		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
-		Ready: map[string]func(context.Context) error{
-			"vault": a.watched("vault", a.vault.Ready),
-			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
-			"keys":  a.watched("keys", a.authn.Check),
-		},
+		Ready:        ready,
+		TLS:          certificate, Proxies: proxies, ForwardedBy: cfg.HTTP.ForwardedBy,
 	})
 	if err != nil {
 		return a, usageError{err}

@@ -51,7 +51,9 @@ func usable(cfg *config.Config) error {
 		keys.Close()
 	}
 	_, callers := openAuth(cfg)
-	if err := errors.Join(tooling, vault, kms, callers); err != nil {
+	_, proxies := openProxies(cfg)
+	_, listener := openTLS(cfg, nil)
+	if err := errors.Join(tooling, vault, kms, callers, proxies, listener); err != nil {
 		return usageError{err}
 	}
 	return nil

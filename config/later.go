@@ -6,11 +6,11 @@ import "fmt"
 // whose silence would leave an operator with less than was asked for. What is
 // built is taken off this list; a test sees to that.
 var later = []string{
-	"AUTH_MTLS_ENABLED", "AUTH_JWT_ENABLED", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_HS256_SECRET", "JWT_JWKS_URL", "JWT_JWKS_FILE", "OIDC_ISSUER",
-	"MTLS_IDENTITY_HEADER", "MTLS_VERIFY_HEADER", "MTLS_IDENTITY", "TRUSTED_PROXIES", "OAUTH_AUTHORIZATION_SERVERS",
+	"AUTH_JWT_ENABLED", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_HS256_SECRET", "JWT_JWKS_URL", "JWT_JWKS_FILE", "OIDC_ISSUER",
+	"OAUTH_AUTHORIZATION_SERVERS",
 	"CHILD_TOKEN_ENABLED", "CHILD_TOKEN_TTL", "CHILD_TOKEN_ROLE",
 	"VAULT_AUTH_METHOD", "VAULT_AUTH_MOUNT", "VAULT_AUTH_ROLE", "VAULT_ROLE_ID", "VAULT_SECRET_ID", "VAULT_JWT_FILE",
-	"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "TOOLSETS", "REDIS_URL", "METRICS_ADDR",
+	"TOOLSETS", "REDIS_URL", "METRICS_ADDR",
 }
 
 // ignored are warnings about settings in the environment that have no effect.

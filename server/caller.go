@@ -27,7 +27,8 @@ type caller struct {
 	principal *auth.Principal // over HTTP
 	launch    Launch          // over stdio
 	transport string
-	remote    string // the peer's address; empty over stdio
+	remote    string // the client's address; empty over stdio
+	shown     auth.Presented
 	requestID string
 	tool      string          // canonical name, once it is known
 	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells

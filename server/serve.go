@@ -44,8 +44,13 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 		// No WriteTimeout: it would end event streams. Each write has a
 		// deadline of its own.
 	}
+	serve := hs.Serve
+	if s.opt.TLS != nil {
+		s.opt.TLS.listenTLS(hs, s.opt.WriteTimeout)
+		serve = func(ln net.Listener) error { return hs.ServeTLS(ln, "", "") }
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(ln) }()
+	go func() { failed <- serve(ln) }()
 	done := s.opt.Runner.WatchRefusals(transportMCP)
 	defer done()
 	select {

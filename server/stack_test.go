@@ -132,10 +132,10 @@ func (k *keyring) set(key string, p *auth.Principal) {
 	k.keys[key] = p
 }
 
-func (k *keyring) authenticate(_ context.Context, h http.Header) (*auth.Principal, error) {
+func (k *keyring) authenticate(_ context.Context, p auth.Presented) (*auth.Principal, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	given := h.Get("X-Api-Key")
+	given := p.Header.Get("X-Api-Key")
 	switch {
 	case given == "panic":
 		panic("panic with " + marked)
