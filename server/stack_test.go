@@ -207,6 +207,9 @@ func listen(t testing.TB, changes ...change) *stack {
 	require.NoError(t, err)
 	s.addr = ln.Addr().String()
 	s.url = "http://" + s.addr
+	if s.opt.TLS != nil {
+		s.url = "https://" + s.addr
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.stopped = cancel, make(chan error, 1)
 	go func() { s.stopped <- s.ListenAndServe(ctx, ln) }()
