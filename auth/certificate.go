@@ -222,19 +222,19 @@ type verified struct {
 	until map[[sha256.Size]byte]time.Time
 }
 
-func (v *verified) has(by *authorities, leaf [sha256.Size]byte, now time.Time) bool {
+func (v *verified) has(by *authorities, sent [sha256.Size]byte, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.by == by && now.Before(v.until[leaf])
+	return v.by == by && now.Before(v.until[sent])
 }
 
-func (v *verified) add(by *authorities, leaf [sha256.Size]byte, until time.Time) {
+func (v *verified) add(by *authorities, sent [sha256.Size]byte, until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.by != by || len(v.until) >= maxVerified {
 		v.by, v.until = by, make(map[[sha256.Size]byte]time.Time)
 	}
-	v.until[leaf] = until
+	v.until[sent] = until
 }
 
 // fingerprint is the public name of a certificate.

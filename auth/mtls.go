@@ -117,8 +117,12 @@ func (m *mtls) verify(certs []*x509.Certificate) (*certified, error) {
 		return nil, refuse("no client certificate is accepted until TLS_CLIENT_CA_FILE and TLS_CLIENT_CRL_FILE can be read again")
 	}
 	good := &certified{leaf: certs[0], ends: certs[0].NotAfter}
-	leaf := sha256.Sum256(certs[0].Raw)
-	if m.verified.has(by, leaf, now) {
+	sent := sha256.New() // also those between, without which it may not be good
+	for _, cert := range certs[:min(len(certs), maxChain+1)] {
+		_, _ = sent.Write(cert.Raw)
+	}
+	name := [sha256.Size]byte(sent.Sum(nil))
+	if m.verified.has(by, name, now) {
 		return good, nil
 	}
 	until, err := by.verify(certs, now)
@@ -128,7 +132,7 @@ func (m *mtls) verify(certs []*x509.Certificate) (*certified, error) {
 	if soon := now.Add(verifiedFor); soon.Before(until) {
 		until = soon
 	}
-	m.verified.add(by, leaf, until)
+	m.verified.add(by, name, until)
 	return good, nil
 }
 
