@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/x509"
 	"net/http"
 	"time"
 )
@@ -34,3 +35,16 @@ func (b *buckets) count() int {
 	}
 	return n
 }
+
+// CommonName takes the CN out of a subject that a proxy sends, in OpenSSL's older
+// form or as RFC 4514 has it.
+func CommonName(dn string, older bool) (string, error) {
+	m := mtls{opt: MTLSOptions{SubjectPrefix: "CN="}}
+	if older {
+		m.opt.SubjectPrefix = "/CN="
+	}
+	return m.subjectOf(dn)
+}
+
+// CertificatesOf reads the header of a proxy that holds a certificate.
+func CertificatesOf(value string) ([]*x509.Certificate, error) { return certificatesOf(value) }

@@ -24,7 +24,7 @@ func ParseProxies(list []string) (*Proxies, error) {
 			network = netip.PrefixFrom(addr, addr.BitLen())
 		}
 		switch {
-		case err != nil || !network.IsValid() || network.Addr().Zone() != "":
+		case err != nil || !network.IsValid() || strings.Contains(text, "%"): // a zone
 			return nil, fault.Newf(fault.Invalid, "entry %d is not an address or a network like 10.0.0.0/8", i+1)
 		case network.Addr().Is4In6():
 			return nil, fault.Newf(fault.Invalid, "entry %d is an IPv4 address in IPv6 form; want it in its own", i+1)

@@ -176,7 +176,7 @@ func isNetwork(s string) error {
 	if addr, other := netip.ParseAddr(s); other == nil {
 		network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
-	if err != nil || network.Bits() == 0 || network.Masked() != network || network.Addr().Is4In6() {
+	if err != nil || strings.Contains(s, "%") || network.Bits() == 0 || network.Masked() != network || network.Addr().Is4In6() {
 		return errors.New("want addresses and networks, like 192.0.2.1 or 10.0.0.0/8, and not all addresses")
 	}
 	return nil
