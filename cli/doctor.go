@@ -16,6 +16,7 @@ import (
 	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/fault"
+	"vault-mcp/server"
 	"vault-mcp/tools"
 	"vault-mcp/vaultx"
 )
@@ -119,6 +120,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("settings", stateWarning, warning, "")
 	}
 	d.state(cfg)
+	d.certificate(cfg)
 	d.callers(cfg)
 	client, err := openVault(cfg)
 	if err != nil {
@@ -158,18 +160,42 @@ func (d *doctor) state(cfg *config.Config) {
 	d.found("state", stateOK, dir, "")
 }
 
+// certificate looks at the one under which we listen.
+func (d *doctor) certificate(cfg *config.Config) {
+	t, err := openTLS(cfg, nil)
+	if err != nil {
+		d.found("certificate", stateBroken, fault.From(err).Msg, "correct the files TLS_CERT_FILE and TLS_KEY_FILE")
+		return
+	}
+	if t == nil {
+		return // plain HTTP
+	}
+	cert, now := t.Certificate(), time.Now()
+	ends := "it ends at " + cert.NotAfter.UTC().Format(time.RFC3339)
+	switch {
+	case now.After(cert.NotAfter):
+		d.found("certificate", stateBroken, "it has expired", "renew the certificate; a running server takes it up by itself")
+	case now.Before(cert.NotBefore):
+		d.found("certificate", stateBroken, "it is not valid yet", "check the clock, or the certificate")
+	case server.Expiring(cert, now):
+		d.found("certificate", stateWarning, ends, "renew it; a running server takes it up by itself")
+	default:
+		d.found("certificate", stateOK, ends, "")
+	}
+}
+
 // callers looks whether anybody could call.
 func (d *doctor) callers(cfg *config.Config) {
 	if _, err := openAuth(cfg); err != nil {
-		d.found("callers", stateBroken, err.Error(), "correct API_KEYS_JSON or the file API_KEYS_FILE")
+		d.found("callers", stateBroken, err.Error(), "correct the setting, or the file that it names")
 		return
 	}
 	_, noFile := os.Stat(cfg.Auth.KeysFile)
-	if cfg.Auth.KeysJSON.IsZero() && noFile != nil {
+	if cfg.Auth.KeysJSON.IsZero() && noFile != nil && !cfg.Auth.MTLS {
 		d.found("callers", stateWarning, "there is no API key, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
 		return
 	}
-	d.found("callers", stateOK, "API keys can be read", "")
+	d.found("callers", stateOK, "what their credentials are held against can be read", "")
 }
 
 func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
