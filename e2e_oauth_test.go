@@ -15,7 +15,7 @@ import (
 func TestProtectedResource(t *testing.T) {
 	v := devstacktest.Shared(t)
 	issuer := v.Addr + "/v1/identity/oidc/provider/default"
-	p := startHTTP(t, settings(t, v, "OAUTH_AUTHORIZATION_SERVERS="+issuer))
+	p := startHTTP(t, settings(t, v, "OAUTH_AUTHORIZATION_SERVERS="+issuer, "JWT_ISSUER="+issuer, "JWT_AUDIENCE=x", "JWT_HS256_SECRET=0123456789abcdef0123456789abcdef"))
 	r := exchange(t, p.url+"/mcp", "", hello, nil)
 	require.Equal(t, http.StatusUnauthorized, r.status)
 	where := p.url + "/.well-known/oauth-protected-resource/mcp"

@@ -27,6 +27,7 @@ type Options struct {
 	LaunchSubject string           // subject of a stdio process without a key; empty: refused
 	Rules         string           // PRINCIPALS: a JSON list of rules, see rule; empty: none
 	HomeIssuer    string           // of the operator's own tokens, which no rule may name; empty: none
+	MTLS          *MTLSOptions     // nil: certificates do not count
 	Now           func() time.Time // default time.Now
 
 	// Tool and Toolset say whether a rule's entry names a tool or an engine, and
@@ -44,6 +45,7 @@ type Authenticator struct {
 	known []Identity        // of KeysJSON, for Explain
 	file  *watched[keySet]  // nil: no file
 	jwts  *jwts             // nil: no JWT is accepted
+	mtls  *mtls             // nil: certificates do not count
 	local holder            // of a stdio process without a key
 }
 
@@ -67,6 +69,9 @@ func New(opt Options) (*Authenticator, error) {
 	}
 	a := &Authenticator{opt: opt, home: h}
 	a.opt.KeysJSON = secret.Text{} // its digests are enough
+	if home := opt.JWT.Home; home != nil {
+		opt.HomeIssuer = home.Name
+	}
 	rules, err := readRules(opt.Rules, h, &opt)
 	h.rules = rules
 	mistakes := []error{err, a.openKeys(opt, h), opt.checkLaunch()}
@@ -77,7 +82,12 @@ func New(opt Options) (*Authenticator, error) {
 		}
 	}
 	a.jwts, err = newJWTs(opt.JWT, h, opt.Now)
-	if err := errors.Join(append(mistakes, err)...); err != nil {
+	mistakes = append(mistakes, err)
+	if opt.MTLS != nil {
+		a.mtls, err = newMTLS(*opt.MTLS, h, opt.Now)
+		mistakes = append(mistakes, err)
+	}
+	if err := errors.Join(mistakes...); err != nil {
 		a.Close()
 		return nil, err
 	}
@@ -98,12 +108,25 @@ func (a *Authenticator) openKeys(opt Options, h *home) (err error) {
 // Close ends the fetching of keys.
 func (a *Authenticator) Close() { a.jwts.close() }
 
-// Authenticate gives the principal of a request's headers. The credential is an
-// API key, in X-API-Key or as a bearer token, or a JWT as a bearer token. No
-// credential, and one that is there and bad in any way, is an error of kind
-// unauthenticated; it never holds a part of the credential. A JWT whose issuer's
-// keys cannot be had is an error of kind unavailable.
-func (a *Authenticator) Authenticate(ctx context.Context, h http.Header) (*Principal, error) {
+// Authenticate gives the principal of a request. The credential is an API key, in
+// X-API-Key or as a bearer token, a JWT as a bearer token, else a client
+// certificate (see mtls). No credential, and one that is there and bad in any way,
+// is an error of kind unauthenticated; it never holds a part of the credential. A
+// JWT whose issuer's keys cannot be had is an error of kind unavailable.
+func (a *Authenticator) Authenticate(ctx context.Context, p Presented) (*Principal, error) {
+	h := p.Header
+	cert, err := a.mtls.read(p) // a bad one is an error beside a good key, too
+	if err != nil {
+		return nil, err
+	}
+	if len(h["X-Api-Key"]) == 0 && len(h["Authorization"]) == 0 {
+		switch {
+		case cert != nil:
+			return a.mtls.principal(cert)
+		case a.mtls.pretended(p):
+			return nil, refuse("headers about a client certificate count only from TRUSTED_PROXIES, and there is no other credential")
+		}
+	}
 	key, token, err := credential(h)
 	switch {
 	case err != nil:

@@ -50,14 +50,14 @@ func TestAuthenticateAccepts(t *testing.T) {
 		"the same in both":     headers("Authorization", "Bearer "+devKey, "X-API-Key", devKey),
 		"beside other headers": headers("X-API-Key", devKey, "X-SSL-Client-Verify", "SUCCESS", "X-SSL-Client-S-DN", "CN=admin"),
 	} {
-		p, err := a.Authenticate(t.Context(), h)
+		p, err := a.Authenticate(t.Context(), auth.Presented{Header: h})
 		require.NoError(t, err, about)
 		require.Equal(t, "dev", p.Slug, about)
 		require.Equal(t, auth.MethodAPIKey, p.Method)
 		require.Equal(t, auth.AllScopes(), p.Scopes)
 		require.Regexp(t, `^json-[0-9]+$`, p.CredentialID)
 	}
-	p, err := a.Authenticate(t.Context(), headers("X-API-Key", botKey))
+	p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", botKey)})
 	require.NoError(t, err)
 	require.Equal(t, "dev-bot", p.ID())
 	require.Equal(t, "mcp/dev-bot", p.Prefix)
@@ -119,17 +119,17 @@ func TestAuthenticateRefuses(t *testing.T) {
 		"a JWT as X-API-Key":            headers("X-API-Key", jwt),
 		"a key in a header of no sense": headers("X-Api-Key-", devKey),
 	} {
-		p, err := a.Authenticate(t.Context(), h)
+		p, err := a.Authenticate(t.Context(), auth.Presented{Header: h})
 		require.Nil(t, p, about)
 		require.ErrorIs(t, err, fault.Unauthenticated, about)
 		require.NotContains(t, strings.ToLower(err.Error()), "canary", about)
 		require.NotContains(t, err.Error(), devKey, about)
 	}
 	// The same key in the one header that holds nothing else is just a key.
-	p, err := a.Authenticate(t.Context(), headers("X-API-Key", "a.b.canary"))
+	p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "a.b.canary")})
 	require.NoError(t, err)
 	require.Equal(t, "jwt-shaped", p.Slug)
-	p, err = a.Authenticate(t.Context(), headers("X-API-Key", longest))
+	p, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", longest)})
 	require.NoError(t, err)
 	require.Equal(t, "longest", p.Slug)
 }
@@ -138,7 +138,7 @@ func TestAPIKeysSwitchedOff(t *testing.T) {
 	a := authenticator(t, `{"`+devKey+`": "dev"}`, func(o *auth.Options) {
 		o.APIKeys, o.LaunchKey = false, secret.NewText(devKey)
 	})
-	_, err := a.Authenticate(t.Context(), headers("X-API-Key", devKey))
+	_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", devKey)})
 	require.ErrorIs(t, err, fault.Unauthenticated)
 	_, err = a.Launch(t.Context())
 	require.ErrorIs(t, err, fault.Unauthenticated)
@@ -150,15 +150,15 @@ func TestKeysJSON(t *testing.T) {
 		"key-number-three": {"subject": "Größe", "scopes": ["kv:read", "list"], "grants": {"transit": ["*"]}, "bind_ciphertexts": true},
 		"key-number-four": {"subject": "gone", "expires_at": "2020-01-01T00:00:00Z"},
 		"key-number-five": {"subject": "brief", "expires_at": "2999-01-01T00:00:00Z"}}`)
-	one, err := a.Authenticate(t.Context(), headers("X-API-Key", "key-number-one"))
+	one, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "key-number-one")})
 	require.NoError(t, err)
-	two, err := a.Authenticate(t.Context(), headers("X-API-Key", "key-number-two"))
+	two, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "key-number-two")})
 	require.NoError(t, err)
 	require.Equal(t, one.ID(), two.ID(), "two keys of one subject are one principal in limits and paths")
 	require.NotEqual(t, one.CredentialID, two.CredentialID)
 	require.Empty(t, two.Scopes, "an empty list is the empty set, not all")
 
-	three, err := a.Authenticate(t.Context(), headers("X-API-Key", "key-number-three"))
+	three, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "key-number-three")})
 	require.NoError(t, err)
 	require.Equal(t, "=47r=c3=b6=c3=9fe", three.Slug)
 	require.True(t, three.Grants.Allow("transit", "anything"))
@@ -166,9 +166,9 @@ func TestKeysJSON(t *testing.T) {
 	require.True(t, three.BindCiphertexts)
 	require.False(t, one.BindCiphertexts)
 
-	_, err = a.Authenticate(t.Context(), headers("X-API-Key", "key-number-four"))
+	_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "key-number-four")})
 	require.ErrorIs(t, err, fault.Unauthenticated)
-	five, err := a.Authenticate(t.Context(), headers("X-API-Key", "key-number-five"))
+	five, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", "key-number-five")})
 	require.NoError(t, err)
 	require.Equal(t, 2999, five.ExpiresAt.Year())
 }
@@ -222,7 +222,7 @@ func TestKeysJSONRefused(t *testing.T) {
 func TestNoKeysAtAll(t *testing.T) {
 	for _, keys := range []string{"", " \n", "{}"} {
 		a := authenticator(t, keys, func(o *auth.Options) { o.KeysFile = filepath.Join(t.TempDir(), "none", "keys.json") })
-		_, err := a.Authenticate(t.Context(), headers("X-API-Key", devKey))
+		_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", devKey)})
 		require.ErrorIs(t, err, fault.Unauthenticated)
 		require.NoError(t, a.Check(t.Context()))
 	}
@@ -314,7 +314,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					_, _ = a.Authenticate(b.Context(), h)
+					_, _ = a.Authenticate(b.Context(), auth.Presented{Header: h})
 				}
 			})
 		})

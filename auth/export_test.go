@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"time"
 )
@@ -72,3 +73,16 @@ func (a *Authenticator) ForgetJWTs() {
 	defer a.jwts.verified.mu.Unlock()
 	clear(a.jwts.verified.known)
 }
+
+// CommonName takes the CN out of a subject that a proxy sends, in OpenSSL's older
+// form or as RFC 4514 has it.
+func CommonName(dn string, older bool) (string, error) {
+	m := mtls{opt: MTLSOptions{SubjectPrefix: "CN="}}
+	if older {
+		m.opt.SubjectPrefix = "/CN="
+	}
+	return m.subjectOf(dn)
+}
+
+// CertificatesOf reads the header of a proxy that holds a certificate.
+func CertificatesOf(value string) ([]*x509.Certificate, error) { return certificatesOf(value) }

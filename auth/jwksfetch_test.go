@@ -135,7 +135,7 @@ func TestJWKSURLSlowDrip(t *testing.T) {
 	b := from(t, drip.URL)
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.Authenticate(t.Context(), headers("Authorization", "Bearer "+lasting("ed")))
+		_, err := b.Authenticate(t.Context(), auth.Presented{Header: headers("Authorization", "Bearer "+lasting("ed"))})
 		done <- err
 	}()
 	time.Sleep(100 * time.Millisecond)

@@ -126,10 +126,10 @@ func TestFetchBelongsToNobody(t *testing.T) {
 		h := headers("Authorization", "Bearer "+lasting("ed"))
 		ctx, cancel := context.WithCancel(t.Context())
 		errs := make(chan error, 51)
-		go func() { _, err := a.Authenticate(ctx, h); errs <- err }()
+		go func() { _, err := a.Authenticate(ctx, auth.Presented{Header: h}); errs <- err }()
 		synctest.Wait()
 		for range 50 {
-			go func() { _, err := a.Authenticate(t.Context(), h); errs <- err }()
+			go func() { _, err := a.Authenticate(t.Context(), auth.Presented{Header: h}); errs <- err }()
 		}
 		synctest.Wait()
 		cancel()
@@ -141,12 +141,12 @@ func TestFetchBelongsToNobody(t *testing.T) {
 
 		time.Sleep(6 * time.Minute)
 		began := time.Now()
-		_, err := a.Authenticate(t.Context(), h)
+		_, err := a.Authenticate(t.Context(), auth.Presented{Header: h})
 		require.NoError(t, err)
 		require.Zero(t, time.Since(began), "who has keys does not wait for new ones")
 		time.Sleep(time.Hour) // nobody calls
 		began = time.Now()
-		_, err = a.Authenticate(t.Context(), h)
+		_, err = a.Authenticate(t.Context(), auth.Presented{Header: h})
 		require.NoError(t, err)
 		require.Equal(t, 2*time.Second, time.Since(began), "keys that are an hour old are not good enough to go on with")
 	})

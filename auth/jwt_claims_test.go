@@ -193,10 +193,10 @@ func TestJWTBesideAKey(t *testing.T) {
 		"in the wrong header":    {"X-Authorization", "Bearer " + token},
 		"a key bad, a token not": {"Authorization", "Bearer " + token, "X-API-Key", "unknown-key"},
 	} {
-		_, err := a.Authenticate(t.Context(), headers(pairs...))
+		_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers(pairs...)})
 		require.ErrorIs(t, err, fault.Unauthenticated, about)
 	}
-	_, err := a.Authenticate(t.Context(), headers("Authorization", "bEARER  "+token))
+	_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("Authorization", "bEARER  "+token)})
 	require.NoError(t, err, "the scheme has no case")
 }
 

@@ -98,7 +98,7 @@ func rotateUnderLoad(t *testing.T, v *devstack.Vault, a *auth.Authenticator, key
 				if err != nil {
 					return err
 				}
-				if _, err := a.Authenticate(t.Context(), headers("Authorization", "Bearer "+token)); err != nil {
+				if _, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("Authorization", "Bearer "+token)}); err != nil {
 					return fmt.Errorf("call %d: %w", calls.Load(), err)
 				}
 				header, _, _ := strings.Cut(token, ".")

@@ -177,5 +177,5 @@ func signed(alg, kid string, header, claims any) string {
 // try presents a token.
 func try(t testing.TB, a *auth.Authenticator, token string) (*auth.Principal, error) {
 	t.Helper()
-	return a.Authenticate(t.Context(), headers("Authorization", "Bearer "+token))
+	return a.Authenticate(t.Context(), auth.Presented{Header: headers("Authorization", "Bearer "+token)})
 }

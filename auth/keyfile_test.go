@@ -66,14 +66,14 @@ func TestCreateKey(t *testing.T) {
 	other, _ := create(t, f, "dev", auth.KeyOptions{})
 	require.NotEqual(t, key, other)
 	a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
-	p, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+	p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 	require.NoError(t, err)
 	require.True(t, p.BindCiphertexts)
 	require.Equal(t, record.ID, p.CredentialID)
 	require.Equal(t, auth.Scopes{"kv:read"}, p.Scopes)
 	require.True(t, p.Grants.Allow("transit", "orders"))
 	require.Equal(t, record.ExpiresAt, p.ExpiresAt)
-	p, err = a.Authenticate(t.Context(), headers("X-API-Key", other))
+	p, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", other)})
 	require.NoError(t, err)
 	require.Equal(t, auth.AllScopes(), p.Scopes)
 	require.True(t, p.ExpiresAt.IsZero())
@@ -82,7 +82,7 @@ func TestCreateKey(t *testing.T) {
 	for _, forged := range []string{
 		key[:len(key)-1] + "x", key + "x", other[:18] + key[18:], key[:18] + other[18:], key[:17], key[:18],
 	} {
-		_, err = a.Authenticate(t.Context(), headers("X-API-Key", forged))
+		_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", forged)})
 		require.ErrorIs(t, err, fault.Unauthenticated, "%d", len(forged))
 	}
 }
@@ -115,7 +115,7 @@ func TestRotateKey(t *testing.T) {
 	first, record := create(t, f, "dev", auth.KeyOptions{Scopes: auth.Scopes{"read"}, Lifetime: time.Hour})
 	try := func(key string) error {
 		a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
-		p, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+		p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 		if err == nil {
 			require.Equal(t, record.ID, p.CredentialID, "records go on under one name")
 			require.Equal(t, auth.Scopes{"read"}, p.Scopes)
@@ -165,11 +165,11 @@ func TestOverlapEnds(t *testing.T) {
 	a := authenticator(t, "", func(o *auth.Options) {
 		o.KeysFile, o.Now = path, func() time.Time { return at }
 	})
-	p, err := a.Authenticate(t.Context(), headers("X-API-Key", first))
+	p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", first)})
 	require.NoError(t, err)
 	require.Equal(t, rotated.PreviousUntil, p.ExpiresAt)
 	at = rotated.PreviousUntil
-	_, err = a.Authenticate(t.Context(), headers("X-API-Key", first))
+	_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", first)})
 	require.ErrorIs(t, err, fault.Unauthenticated)
 }
 
@@ -182,7 +182,7 @@ func TestRotateExpired(t *testing.T) {
 	writeKeys(t, path, fmt.Sprintf(`{"version": 1, "keys": [{"id": "0123456789ab", "subject": "dev", "sha256": "%x",
 		"created_at": "2020-01-01T00:00:00Z", "expires_at": "2020-01-02T00:00:00Z"}]}`, sum))
 	a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
-	_, err := a.Authenticate(t.Context(), headers("X-API-Key", old))
+	_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", old)})
 	require.ErrorContains(t, err, "expired")
 
 	key, record, err := f.Rotate("0123456789ab", 24*time.Hour)
@@ -190,9 +190,9 @@ func TestRotateExpired(t *testing.T) {
 	require.True(t, record.PreviousUntil.IsZero())
 	require.Equal(t, 24*time.Hour, record.ExpiresAt.Sub(record.RotatedAt))
 	a = authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
-	_, err = a.Authenticate(t.Context(), headers("X-API-Key", old))
+	_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", old)})
 	require.ErrorIs(t, err, fault.Unauthenticated)
-	_, err = a.Authenticate(t.Context(), headers("X-API-Key", key.Reveal()))
+	_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key.Reveal())})
 	require.NoError(t, err)
 }
 
@@ -253,7 +253,7 @@ func TestKeyFileLosesNothing(t *testing.T) {
 	require.Len(t, keys, (processes+goroutines)*keysPerProcess)
 	a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
 	for _, key := range keys {
-		_, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+		_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 		require.NoError(t, err)
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))

@@ -20,7 +20,7 @@ func watched(t *testing.T, path string) func(key string) error {
 	t.Helper()
 	a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
 	return func(key string) error {
-		_, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+		_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 		return err
 	}
 }
@@ -100,7 +100,7 @@ func TestBrokenFileKeepsKeys(t *testing.T) {
 		works := func(about string) {
 			t.Helper()
 			time.Sleep(time.Second)
-			_, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+			_, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 			require.NoError(t, err, about)
 		}
 		require.NoError(t, a.Check(t.Context()))
@@ -110,7 +110,7 @@ func TestBrokenFileKeepsKeys(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		works("for a while")
 		time.Sleep(10 * time.Second)
-		_, err = a.Authenticate(t.Context(), headers("X-API-Key", key))
+		_, err = a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 		require.ErrorIs(t, err, fault.Unauthenticated, "it may be a revocation that cannot be read")
 		require.Error(t, a.Check(t.Context()), "it is not forgotten")
 
@@ -181,7 +181,7 @@ func TestSettledFile(t *testing.T) {
 		a := authenticator(t, "", func(o *auth.Options) { o.KeysFile = path })
 		subject := func() string {
 			time.Sleep(time.Second)
-			p, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+			p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 			if err != nil {
 				return ""
 			}

@@ -200,7 +200,7 @@ func TestDisabledByRule(t *testing.T) {
 		"key-of-gone": fault.Forbidden, gone.Reveal(): fault.Forbidden, rotated.Reveal(): fault.Forbidden,
 		"key-of-dev": "", kept.Reveal(): "", "key-of-nobody": fault.Unauthenticated,
 	} {
-		p, err := a.Authenticate(t.Context(), headers("X-API-Key", key))
+		p, err := a.Authenticate(t.Context(), auth.Presented{Header: headers("X-API-Key", key)})
 		require.Equal(t, kind, fault.KindOf(err))
 		require.Equal(t, kind == "", p != nil)
 	}

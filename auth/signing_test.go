@@ -144,7 +144,7 @@ func BenchmarkJWT(b *testing.B) {
 					if kind == "first" && name != "APIKey" {
 						c.a.ForgetJWTs()
 					}
-					_, err := c.a.Authenticate(b.Context(), head)
+					_, err := c.a.Authenticate(b.Context(), auth.Presented{Header: head})
 					require.NoError(b, err)
 				}
 			})

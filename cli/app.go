@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -35,6 +34,7 @@ type app struct {
 	authn  *auth.Authenticator
 	runner *tools.Runner
 	server *server.Server
+	tls    bool // the server listens with TLS
 	close  []func() error
 }
 
@@ -107,24 +107,7 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	if err != nil {
 		return a, usageError{err}
 	}
-	a.server, err = server.New(server.Options{
-		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
-		ToolNames:    server.ToolNames(cfg.Tools.Names),
-		Authenticate: a.authn.Authenticate,
-		Addresses:    auth.NewAddressLimiter(),
-		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
-		OAuth:       server.OAuth{AuthorizationServers: cfg.HTTP.AuthServers},
-		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
-		// A call that may not be repeated is never cut off before its own end.
-		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
-		Ready: map[string]func(context.Context) error{
-			"vault": a.watched("vault", a.vault.Ready),
-			"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
-			"keys":  a.watched("keys", a.authn.Check),
-		},
-		Advisory: advisory(cfg, limiter),
-	})
-	if err != nil {
+	if a.server, err = a.openServer(limiter, mode); err != nil {
 		return a, usageError{err}
 	}
 	return a, nil

@@ -2,11 +2,66 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
+
+	"go.uber.org/zap"
 
 	"vault-mcp/auth"
 	"vault-mcp/config"
+	"vault-mcp/fault"
+	"vault-mcp/server"
 	"vault-mcp/tools"
 )
+
+// openProxies are the trusted proxies.
+func openProxies(cfg *config.Config) (*auth.Proxies, error) {
+	proxies, err := auth.ParseProxies(cfg.HTTP.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
+	}
+	return proxies, nil
+}
+
+// mtlsOptions are those of client certificates; nil where they do not count.
+func mtlsOptions(cfg *config.Config) (*auth.MTLSOptions, error) {
+	if !cfg.Auth.MTLS {
+		return nil, nil
+	}
+	proxies, err := openProxies(cfg)
+	if err != nil {
+		return nil, err
+	}
+	opt := &auth.MTLSOptions{
+		Identity: cfg.Auth.MTLSIdentity, CAFile: cfg.HTTP.ClientCAFile, CRLFile: cfg.HTTP.ClientCRLFile,
+		Proxies: proxies, SubjectHeader: cfg.Auth.MTLSSubject, SubjectPrefix: cfg.Auth.MTLSPrefix, CertHeader: cfg.Auth.MTLSCert,
+	}
+	// Where clients bring certificates to our own listener, a proxy may be trusted
+	// with their addresses alone, and pass on whatever else they send. So its
+	// headers about certificates count only if somebody asked for them.
+	if asked := cfg.Source("MTLS_VERIFY_HEADER") != "default" || cfg.Auth.MTLSCert != ""; asked || !ownCertificates(cfg) {
+		opt.VerifyHeader = cfg.Auth.MTLSVerify
+	}
+	named := cfg.Source("MTLS_IDENTITY") != "default" && cfg.Auth.MTLSIdentity != "cn"
+	if opt.VerifyHeader != "" && len(cfg.HTTP.TrustedProxies) > 0 && opt.CertHeader == "" && named {
+		return nil, fault.New(fault.Invalid, "MTLS_IDENTITY: a proxy that sends only the subject of a certificate can name its CN alone; want cn, or the whole certificate in MTLS_CERT_HEADER")
+	}
+	return opt, nil
+}
+
+// ownCertificates reports whether our own listener takes client certificates.
+func ownCertificates(cfg *config.Config) bool {
+	return cfg.Auth.MTLS && cfg.HTTP.CertFile != "" && cfg.HTTP.ClientCAFile != ""
+}
+
+// openTLS reads the certificate under which we listen; nil if there is none.
+func openTLS(cfg *config.Config, log *zap.Logger) (*server.TLS, error) {
+	if cfg.HTTP.CertFile == "" {
+		return nil, nil
+	}
+	return server.OpenTLS(server.TLSOptions{
+		CertFile: cfg.HTTP.CertFile, KeyFile: cfg.HTTP.KeyFile, ClientCertificates: ownCertificates(cfg), Log: log,
+	})
+}
 
 // openAuth makes the authenticator from the settings.
 func openAuth(cfg *config.Config) (*auth.Authenticator, error) {
@@ -14,7 +69,12 @@ func openAuth(cfg *config.Config) (*auth.Authenticator, error) {
 	if cfg.Calls.RateLimit {
 		limit = auth.Limit{Requests: cfg.Calls.RateRequests, Window: cfg.Calls.RateWindow, Burst: cfg.Calls.RateBurst}
 	}
+	mtls, err := mtlsOptions(cfg)
+	if err != nil {
+		return nil, err
+	}
 	return auth.New(auth.Options{
+		MTLS:          mtls,
 		Prefix:        cfg.Auth.DefaultPrefix,
 		Grants:        cfg.Auth.Grants,
 		Limit:         limit,

@@ -54,7 +54,9 @@ func usable(cfg *config.Config) error {
 	if callers == nil {
 		authn.Close()
 	}
-	if err := errors.Join(tooling, vault, kms, callers); err != nil {
+	_, proxies := openProxies(cfg)
+	_, listener := openTLS(cfg, nil)
+	if err := errors.Join(tooling, vault, kms, callers, proxies, listener); err != nil {
 		return usageError{err}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/fault"
+	"vault-mcp/server"
 	"vault-mcp/tools"
 	"vault-mcp/vaultx"
 )
@@ -132,6 +133,7 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("settings", stateWarning, warning, "")
 	}
 	d.state(cfg)
+	d.certificate(cfg)
 	d.callers(ctx, cfg)
 	d.redis(ctx, cfg)
 	client, err := openVault(cfg, zap.NewNop())
@@ -173,24 +175,48 @@ func (d *doctor) state(cfg *config.Config) {
 	d.found("state", stateOK, dir, "")
 }
 
+// certificate looks at the one under which we listen.
+func (d *doctor) certificate(cfg *config.Config) {
+	t, err := openTLS(cfg, nil)
+	if err != nil {
+		d.found("certificate", stateBroken, fault.From(err).Msg, "correct the files TLS_CERT_FILE and TLS_KEY_FILE")
+		return
+	}
+	if t == nil {
+		return // plain HTTP
+	}
+	cert, now := t.Certificate(), time.Now()
+	ends := "it ends at " + cert.NotAfter.UTC().Format(time.RFC3339)
+	switch {
+	case now.After(cert.NotAfter):
+		d.found("certificate", stateBroken, "it has expired", "renew the certificate; a running server takes it up by itself")
+	case now.Before(cert.NotBefore):
+		d.found("certificate", stateBroken, "it is not valid yet", "check the clock, or the certificate")
+	case server.Expiring(cert, now):
+		d.found("certificate", stateWarning, ends, "renew it; a running server takes it up by itself")
+	default:
+		d.found("certificate", stateOK, ends, "")
+	}
+}
+
 // callers looks whether anybody could call.
 func (d *doctor) callers(ctx context.Context, cfg *config.Config) {
 	authn, err := openAuth(cfg)
 	if err != nil {
-		d.found("callers", stateBroken, err.Error(), "correct the setting or file that it names: API_KEYS_JSON, API_KEYS_FILE, those of JWTs")
+		d.found("callers", stateBroken, err.Error(), "correct the setting, or the file that it names")
 		return
 	}
 	defer authn.Close()
 	_, noFile := os.Stat(cfg.Auth.KeysFile)
-	if cfg.Auth.KeysJSON.IsZero() && noFile != nil && !cfg.JWT.Configured() {
-		d.found("callers", stateWarning, "there is no API key and no issuer of JWTs, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
+	if cfg.Auth.KeysJSON.IsZero() && noFile != nil && !cfg.JWT.Configured() && !cfg.Auth.MTLS {
+		d.found("callers", stateWarning, "there is no API key, no issuer of JWTs and no client certificate is accepted, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
 		return
 	}
 	if err := authn.Check(ctx); err != nil {
 		d.found("callers", stateBroken, fault.From(err).Msg, "check the file, or the URL and the network to it")
 		return
 	}
-	d.found("callers", stateOK, "API keys, and the keys of the issuers of JWTs, can be read", "")
+	d.found("callers", stateOK, "what their credentials are held against can be read", "")
 }
 
 func (d *doctor) vault(ctx context.Context, o *options, cfg *config.Config, client *vaultx.Client) {

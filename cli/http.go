@@ -68,9 +68,13 @@ func (a *app) serveHTTP(ctx context.Context, ready func(url string)) error {
 	if err != nil {
 		return fmt.Errorf("HOST and PORT: %w", err)
 	}
-	url := "http://" + ln.Addr().String()
+	scheme := "http://"
+	if a.tls {
+		scheme = "https://"
+	}
+	url := scheme + ln.Addr().String()
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() { // an address for which no Host is right
-		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+		url = scheme + net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 	}
 	a.log.Info("listening", zap.String("url", url))
 	ready(url)

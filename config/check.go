@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -44,6 +45,9 @@ var checks = map[string]func(value any) error{
 	"json-object":   text(func(s string) error { return unlessEmpty(s, isObject) }),
 	"issuers":       text(func(s string) error { return unlessEmpty(s, areIssuers) }),
 	"hosts":         each(isHostPort),
+	"networks":      each(isNetwork),
+	"header-name":   text(isHeaderName),
+	"attribute":     text(isAttribute),
 	"origins":       each(isOrigin),
 	"auth-servers":  each(isAuthServer),
 	"tools":         each(isTool),
@@ -57,6 +61,8 @@ var checks = map[string]func(value any) error{
 	"jwks-url":       text(func(s string) error { return unlessEmpty(s, isKeyURL) }),
 	"jwt-algorithms": each(isJWTAlgorithm),
 	"jwt-secret":     text(func(s string) error { return unlessEmpty(s, isJWTSecret) }),
+
+	"header-name-or-empty": text(func(s string) error { return unlessEmpty(s, isHeaderName) }),
 }
 
 // validate applies the check of a setting to its value.
@@ -197,6 +203,35 @@ func isHostPort(s string) error {
 	bracketed := strings.HasPrefix(s, "[")
 	if isHost(host) != nil || strings.Contains(host, ":") != bracketed {
 		return errors.New("want host names or addresses, each with or without a port (IPv6 in brackets), and no *")
+	}
+	return nil
+}
+
+func isNetwork(s string) error {
+	network, err := netip.ParsePrefix(s)
+	if addr, other := netip.ParseAddr(s); other == nil {
+		network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	if err != nil || strings.Contains(s, "%") || network.Bits() == 0 || network.Masked() != network || network.Addr().Is4In6() {
+		return errors.New("want addresses and networks, like 192.0.2.1 or 10.0.0.0/8, and not all addresses")
+	}
+	return nil
+}
+
+// isHeaderName takes no underscore: servers differ in whether it is a hyphen.
+// The other headers mean something already.
+func isHeaderName(s string) error {
+	taken := []string{"authorization", "x-api-key", "connection", "host", "forwarded", "x-forwarded-for", "content-type", "accept"}
+	if s == "" || len(s) > 64 || !ofLetters(s, "-") || slices.Contains(taken, strings.ToLower(s)) {
+		return errors.New("want the name of a header of its own, of letters, digits and hyphens")
+	}
+	return nil
+}
+
+func isAttribute(s string) error {
+	name, ok := strings.CutSuffix(strings.TrimPrefix(s, "/"), "=")
+	if !ok || name == "" || len(name) > 64 || !ofLetters(name, ".-") {
+		return errors.New("want the type of an attribute and =, like CN= (or /CN= for OpenSSL's older form)")
 	}
 	return nil
 }

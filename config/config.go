@@ -114,6 +114,12 @@ type Auth struct {
 	KeysFile      string              `env:"API_KEYS_FILE" default:"$STATE_DIR/api-keys.json" help:"File of the hashed API keys that 'vault-mcp key' keeps."`
 	LaunchKey     secret.Text         `env:"VAULT_MCP_API_KEY" check:"header" help:"API key as which the calls of a stdio server are made."`
 	Subject       string              `env:"SUBJECT" default:"stdio-agent" check:"subject" help:"Subject of a stdio server that was launched without a credential."`
+	MTLS          bool                `env:"AUTH_MTLS_ENABLED" default:"false" help:"Accept client certificates: of our own TLS listener if TLS_CLIENT_CA_FILE is set, and those of which a proxy in TRUSTED_PROXIES tells."`
+	MTLSIdentity  string              `env:"MTLS_IDENTITY" default:"uri" enum:"uri|dns|cn" help:"The name in a client certificate that is the caller's subject. There must be exactly one of its kind."`
+	MTLSVerify    string              `env:"MTLS_VERIFY_HEADER" default:"x-ssl-client-verify" check:"header-name" help:"Header in which a trusted proxy says SUCCESS if it has verified the client certificate. Beside a TLS listener that takes client certificates, the headers of proxies count only if this or MTLS_CERT_HEADER is set."`
+	MTLSSubject   string              `env:"MTLS_IDENTITY_HEADER" default:"x-ssl-client-s-dn" check:"header-name" help:"Header in which a trusted proxy sends the subject of the client certificate. Its CN names the caller, whatever MTLS_IDENTITY is."`
+	MTLSPrefix    string              `env:"MTLS_SUBJECT_CN_PREFIX" default:"CN=" check:"attribute" help:"Which attribute of the subject that a proxy sends names the caller. /CN= reads OpenSSL's older form (/C=US/CN=name), in which values can be forged: want CN= and a proxy that writes RFC 4514."`
+	MTLSCert      string              `env:"MTLS_CERT_HEADER" check:"header-name-or-empty" help:"Header in which a trusted proxy sends the whole client certificate (Client-Cert of RFC 9440, or PEM escaped for a URL). It is verified again, against TLS_CLIENT_CA_FILE, and counts in place of MTLS_IDENTITY_HEADER."`
 	Principals    Tables              `env:"PRINCIPALS" help:"Rules that map verified identities to prefix, scopes, grants, limits and tools, the first that matches: a list of tables in a file, a JSON list of objects in the environment. See docs/principals.md."`
 	Grants        map[string][]string `env:"GRANTS" check:"grants" help:"Named objects that every principal of the operator's own may use besides its own: a JSON object from engine (transit, database, ssh, kms) to a list of names, each with at most one * at its end."`
 }
@@ -168,6 +174,12 @@ type Tools struct {
 type HTTP struct {
 	Host           string        `env:"HOST" default:"127.0.0.1" check:"host" help:"Address or name on which to listen."`
 	Port           int           `env:"PORT" default:"8089" min:"0" max:"65535" help:"Port on which to listen; 0 takes a free one."`
+	CertFile       string        `env:"TLS_CERT_FILE" check:"file" help:"PEM file with the certificate under which to listen, and those of the authorities between. A new one is taken up within a second or two. Needs TLS_KEY_FILE."`
+	KeyFile        string        `env:"TLS_KEY_FILE" check:"file" help:"PEM file with the key of TLS_CERT_FILE."`
+	ClientCAFile   string        `env:"TLS_CLIENT_CA_FILE" check:"file" help:"PEM file with the certificate authorities of callers, for AUTH_MTLS_ENABLED. Changes are taken up within a second or two."`
+	ClientCRLFile  string        `env:"TLS_CLIENT_CRL_FILE" check:"file" help:"PEM file with the revocation lists of the authorities of callers. If set, each of them must have a current one."`
+	TrustedProxies []string      `env:"TRUSTED_PROXIES" check:"networks" help:"Addresses and networks (10.0.0.0/8) of proxies whose headers count: the client's address, and its certificate. Each must set or remove those headers, whatever its clients send."`
+	ForwardedBy    string        `env:"FORWARDED_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for|forwarded" help:"Header in which trusted proxies add the client's address."`
 	PublicURL      string        `env:"PUBLIC_URL" check:"public-url" help:"URL under which clients reach this server, if a proxy stands before it."`
 	AuthServers    []string      `env:"OAUTH_AUTHORIZATION_SERVERS" check:"auth-servers" help:"Issuer URLs of the OAuth authorization servers whose access tokens clients may get for this server. Clients are told of them at /.well-known/oauth-protected-resource."`
 	AllowedHosts   []string      `env:"ALLOWED_HOSTS" check:"hosts" help:"Values of the Host header that are accepted besides loopback names and the host of PUBLIC_URL."`

@@ -145,19 +145,31 @@ func TestBadValues(t *testing.T) {
 		"HOST":                      {"localhost:80", "a/b", "::g"},
 		"PORT":                      {"-1", "65536", "0x50"},
 		"PUBLIC_URL":                {"mcp.example", "ftp://x", "https://x?y", "https://u@x"},
+		"ALLOWED_HOSTS":             {"*", "*.example", "https://x", "a:b", "::1", "a,b c"},
+		"CORS_ALLOW_ORIGINS":        {"*", "null", "app.example", "https://x/", "https://u@x", "https://*.x"},
+		"AUDIT_SYNC":                {"never"},
+		"AUDIT_HMAC_KEY":            {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
+		"LOG_LEVEL":                 {"loud"},
+		"AUTH_MTLS_ENABLED":         {"perhaps"},
+		"MTLS_IDENTITY":             {"email", "uri,cn"},
+		"MTLS_VERIFY_HEADER":        {"x_ssl_client_verify", "X-Api-Key", "a b", strings.Repeat("a", 65)},
+		"MTLS_IDENTITY_HEADER":      {"x:y", "Forwarded"},
+		"MTLS_CERT_HEADER":          {"client_cert", "Authorization"},
+		"MTLS_SUBJECT_CN_PREFIX":    {"CN", "=", "/=", "C N="},
+		"TLS_CERT_FILE":             {"/nonexistent", "/"},
+		"TLS_KEY_FILE":              {"/nonexistent"},
+		"TLS_CLIENT_CA_FILE":        {"/nonexistent"},
+		"TLS_CLIENT_CRL_FILE":       {"/nonexistent"},
+		"TRUSTED_PROXIES":           {"proxy.example", "10.0.0.1:80", "10.0.0.1/8", "0.0.0.0/0", "::/0", "::ffff:10.0.0.1", "10.0.0.0/33", "*"},
+		"FORWARDED_HEADER":          {"x-real-ip"},
 		"OAUTH_AUTHORIZATION_SERVERS": {
 			"issuer.example", "http://issuer.example", "https://", "https://u@issuer.example", "https://issuer.example?x",
 			"https://issuer.example#x", "https://issuer.example,http://x", `https://issuer.example/"`,
 		},
-		"ALLOWED_HOSTS":      {"*", "*.example", "https://x", "a:b", "::1", "a,b c"},
-		"CORS_ALLOW_ORIGINS": {"*", "null", "app.example", "https://x/", "https://u@x", "https://*.x"},
 		"REDIS_URL": {
 			"redis.example:6379", "http://redis.example", "redis://", "redis:///0", "rediss://r?skip_verify=true", "rediss://r?", "redis://r#x",
 			"redis://r/x", "redis://r/0/1", "redis://r:port", "unix:///run/redis", "redis://u:p@",
 		},
-		"AUDIT_SYNC":     {"never"},
-		"AUDIT_HMAC_KEY": {"abc", strings.Repeat("g", 64), strings.Repeat("a", 66)},
-		"LOG_LEVEL":      {"loud"},
 	}
 	for env, values := range bad {
 		for _, value := range values {
@@ -196,6 +208,46 @@ func TestClientCertificateNeedsItsKey(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// What cannot work is said before it is tried, all of it at once.
+func TestTransportSettings(t *testing.T) {
+	pem := write(t, "c.pem", "x")
+	pair := []string{"TLS_CERT_FILE=" + pem, "TLS_KEY_FILE=" + pem}
+	for _, tc := range []struct {
+		env  []string
+		want []string
+	}{
+		{[]string{"TLS_CERT_FILE=" + pem}, []string{"TLS_CERT_FILE and TLS_KEY_FILE"}},
+		{[]string{"TLS_KEY_FILE=" + pem}, []string{"TLS_CERT_FILE and TLS_KEY_FILE"}},
+		{[]string{"TLS_CLIENT_CRL_FILE=" + pem}, []string{"TLS_CLIENT_CRL_FILE"}},
+		{[]string{"AUTH_MTLS_ENABLED=true"}, []string{"AUTH_MTLS_ENABLED"}},
+		{[]string{"AUTH_MTLS_ENABLED=true", "TLS_CLIENT_CA_FILE=" + pem}, []string{"AUTH_MTLS_ENABLED"}},
+		{append(pair, "AUTH_MTLS_ENABLED=true"), []string{"AUTH_MTLS_ENABLED"}},
+		{append(pair, "AUTH_MTLS_ENABLED=true", "TLS_CLIENT_CA_FILE="+pem, "MTLS_CERT_HEADER=client-cert"), []string{"MTLS_CERT_HEADER: want TRUSTED_PROXIES"}},
+		{[]string{"AUTH_MTLS_ENABLED=true", "TRUSTED_PROXIES=10.0.0.1", "MTLS_CERT_HEADER=client-cert"}, []string{"MTLS_CERT_HEADER: want TLS_CLIENT_CA_FILE"}},
+		{[]string{"AUTH_MTLS_ENABLED=true", "TRUSTED_PROXIES=10.0.0.1", "MTLS_VERIFY_HEADER=X-Same", "MTLS_IDENTITY_HEADER=x-same"}, []string{"want different headers"}},
+		{[]string{"AUTH_MTLS_ENABLED=true", "MTLS_CERT_HEADER=client-cert", "TLS_KEY_FILE=" + pem, "TLS_CLIENT_CRL_FILE=" + pem}, []string{
+			"TLS_CERT_FILE and TLS_KEY_FILE", "TLS_CLIENT_CRL_FILE", "AUTH_MTLS_ENABLED", "MTLS_CERT_HEADER: want TRUSTED_PROXIES", "MTLS_CERT_HEADER: want TLS_CLIENT_CA_FILE",
+		}},
+		{append(pair, "AUTH_MTLS_ENABLED=true", "TLS_CLIENT_CA_FILE="+pem), nil},
+		{[]string{"AUTH_MTLS_ENABLED=true", "TRUSTED_PROXIES=127.0.0.1,::1,10.0.0.0/8,2001:db8::/32"}, nil},
+		{[]string{"AUTH_MTLS_ENABLED=true", "TRUSTED_PROXIES=10.0.0.1", "MTLS_CERT_HEADER=client-cert", "TLS_CLIENT_CA_FILE=" + pem}, nil},
+	} {
+		c, err := load(t, tc.env...)
+		if tc.want == nil {
+			require.NoError(t, err, tc.env)
+			require.Empty(t, c.Warnings(), tc.env)
+			continue
+		}
+		require.Error(t, err, tc.env)
+		require.NotContains(t, err.Error(), pem)
+		lines := strings.Split(err.Error(), "\n")
+		require.Len(t, lines, len(tc.want), err)
+		for i, want := range tc.want {
+			require.Contains(t, lines[i], want)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	expect := func(name string, env []string, warnings ...string) {
 		t.Helper()
@@ -206,6 +258,7 @@ func TestWarnings(t *testing.T) {
 			require.Contains(t, c.Warnings()[i], w, name)
 		}
 	}
+	pem := write(t, "c.pem", "x")
 	expect("plain http elsewhere", []string{"VAULT_ADDR=http://vault.example:8200"}, "plain http to another machine")
 	expect("plain http here", []string{"VAULT_ADDR=http://[::1]:8200"})
 	expect("plain redis elsewhere", []string{"REDIS_URL=redis://:canary@redis.example/1"}, "REDIS_URL is plain redis")
@@ -216,6 +269,11 @@ func TestWarnings(t *testing.T) {
 	expect("keys, but not accepted", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`, "AUTH_API_KEY_ENABLED=false"}, "no API key yet")
 	expect("well set up", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`})
 	expect("nobody is told of the issuer", []string{"HOST=::", "ALLOWED_HOSTS=x", `API_KEYS_JSON={"a":"b"}`, "OAUTH_AUTHORIZATION_SERVERS=https://i"}, "https PUBLIC_URL", "OAUTH_AUTHORIZATION_SERVERS")
+	expect("TLS of our own", []string{"HOST=::", "TLS_CERT_FILE=" + pem, "TLS_KEY_FILE=" + pem, `API_KEYS_JSON={"a":"b"}`, "ALLOWED_HOSTS=x"})
+	expect("a proxy", []string{"HOST=::", "TRUSTED_PROXIES=10.0.0.1", `API_KEYS_JSON={"a":"b"}`, "ALLOWED_HOSTS=x"})
+	expect("certificates instead of keys", []string{"HOST=::", "TRUSTED_PROXIES=10.0.0.1", "AUTH_MTLS_ENABLED=true", "ALLOWED_HOSTS=x"})
+	expect("authorities for nothing", []string{"TLS_CLIENT_CA_FILE=" + pem}, "TLS_CLIENT_CA_FILE has no effect")
+	expect("TLS under an http name", []string{"TLS_CERT_FILE=" + pem, "TLS_KEY_FILE=" + pem, "PUBLIC_URL=http://x"}, "PUBLIC_URL is http")
 	expect("no limit", []string{"HOST=::", "PUBLIC_URL=https://x", `API_KEYS_JSON={"a":"b"}`, "RATE_LIMIT_ENABLED=false"}, "RATE_LIMIT_ENABLED")
 }
 

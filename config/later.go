@@ -6,8 +6,7 @@ import "fmt"
 // whose silence would leave an operator with less than was asked for. What is
 // built is taken off this list; a test sees to that.
 var later = []string{
-	"AUTH_MTLS_ENABLED", "MTLS_IDENTITY_HEADER", "MTLS_VERIFY_HEADER", "MTLS_IDENTITY", "TRUSTED_PROXIES",
-	"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "METRICS_ADDR",
+	"METRICS_ADDR",
 }
 
 // ignored are warnings about settings in the environment that have no effect.

@@ -21,7 +21,35 @@ func consistent(c *Config) error {
 	if (c.Vault.ClientCert == "") != (c.Vault.ClientKey == "") {
 		return errors.New("VAULT_CLIENT_CERT and VAULT_CLIENT_KEY: want both or neither")
 	}
-	return nil
+	return errors.Join(transport(c)...)
+}
+
+// transport checks what concerns TLS and the proxies before us.
+func transport(c *Config) (mistakes []error) {
+	wrong := func(when bool, text string) {
+		if when {
+			mistakes = append(mistakes, errors.New(text))
+		}
+	}
+	h, a := &c.HTTP, &c.Auth
+	wrong((h.CertFile == "") != (h.KeyFile == ""),
+		"TLS_CERT_FILE and TLS_KEY_FILE: want both or neither")
+	wrong(h.ClientCRLFile != "" && h.ClientCAFile == "",
+		"TLS_CLIENT_CRL_FILE: want TLS_CLIENT_CA_FILE, whose authorities the lists are of")
+	if !a.MTLS {
+		return mistakes
+	}
+	proxies := len(h.TrustedProxies) > 0
+	wrong(!proxies && (h.CertFile == "" || h.ClientCAFile == ""),
+		"AUTH_MTLS_ENABLED: want TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE, or a proxy in TRUSTED_PROXIES that verifies certificates; else there are none")
+	wrong(a.MTLSCert != "" && !proxies,
+		"MTLS_CERT_HEADER: want TRUSTED_PROXIES; the header counts from nobody else")
+	wrong(a.MTLSCert != "" && h.ClientCAFile == "",
+		"MTLS_CERT_HEADER: want TLS_CLIENT_CA_FILE, against which certificates are verified again")
+	names := []string{strings.ToLower(a.MTLSVerify), strings.ToLower(a.MTLSSubject), strings.ToLower(a.MTLSCert)}
+	wrong(names[0] == names[1] || names[0] == names[2] || names[1] == names[2],
+		"MTLS_VERIFY_HEADER, MTLS_IDENTITY_HEADER and MTLS_CERT_HEADER: want different headers")
+	return mistakes
 }
 
 // notices lists what is permitted but hardly wanted.
@@ -51,13 +79,17 @@ func notices(c *Config) []string {
 		"CHILD_TOKEN_ENABLED is on without CHILD_TOKEN_ROLE: child tokens, and the leases that agents got with them, end when the server's own token does; make a role by 'vault-mcp policy apply --server'")
 	out = append(out, jwtNotices(c)...)
 
+	notice(c.HTTP.ClientCAFile != "" && !c.Auth.MTLS,
+		"TLS_CLIENT_CA_FILE has no effect: AUTH_MTLS_ENABLED is off")
+	notice(c.HTTP.CertFile != "" && strings.HasPrefix(c.HTTP.PublicURL, "http://"),
+		"PUBLIC_URL is http, but TLS_CERT_FILE makes this an https server")
 	if isLoopback(c.HTTP.Host) {
 		return out
 	}
-	notice(!strings.HasPrefix(c.HTTP.PublicURL, "https://"),
-		"HOST is reachable from other machines and there is no https PUBLIC_URL: keys and secrets may cross the network in the clear; put a TLS proxy before it")
+	notice(c.HTTP.CertFile == "" && len(c.HTTP.TrustedProxies) == 0 && !strings.HasPrefix(c.HTTP.PublicURL, "https://"),
+		"HOST is reachable from other machines, and there is neither TLS_CERT_FILE nor a proxy in TRUSTED_PROXIES nor an https PUBLIC_URL: keys and secrets may cross the network in the clear")
 	_, missing := os.Stat(c.Auth.KeysFile)
-	notice((!c.Auth.APIKeys || c.Auth.KeysJSON.IsZero() && missing != nil) && !c.JWT.Configured(),
+	notice(!c.Auth.MTLS && (!c.Auth.APIKeys || c.Auth.KeysJSON.IsZero() && missing != nil) && !c.JWT.Configured(),
 		"HOST is reachable from other machines and there is no API key yet: every call is refused; make one with 'vault-mcp key create'")
 	notice(len(c.HTTP.AllowedHosts) == 0 && c.HTTP.PublicURL == "",
 		"HOST is reachable from other machines, but neither ALLOWED_HOSTS nor PUBLIC_URL says under which name: calls that use another name than a loopback one are refused")

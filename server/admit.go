@@ -35,7 +35,7 @@ func (e *endpoint) admit(a *answer, r *http.Request, c *caller) bool {
 		writeProblem(a, 0, e.reject(c, nil, limited), c.requestID)
 		return false
 	}
-	p, err := e.opt.Authenticate(r.Context(), r.Header)
+	p, err := e.opt.Authenticate(r.Context(), c.shown)
 	if err == nil && !p.Valid(time.Now()) {
 		err = fault.New(fault.Unauthenticated, "a valid credential is needed")
 	}
@@ -64,9 +64,10 @@ func (e *endpoint) refuseCredential(a *answer, r *http.Request, c *caller, err e
 		problem := ""
 		if hasCredential(r.Header) {
 			problem = "invalid_token"
-			if e.opt.Addresses != nil {
-				e.opt.Addresses.Failed(c.remote)
-			}
+		}
+		// To refuse a certificate costs more than a key does.
+		if e.opt.Addresses != nil && (hasCredential(r.Header) || len(c.shown.Certificates) > 0) {
+			e.opt.Addresses.Failed(c.remote)
 		}
 		a.Header().Set("WWW-Authenticate", e.resource.unauthenticated(problem))
 	}
@@ -101,7 +102,7 @@ func (e *endpoint) streamContext(r *http.Request, c *caller) (context.Context, c
 				return
 			case <-tick.C:
 			}
-			p, err := e.opt.Authenticate(ctx, r.Header)
+			p, err := e.opt.Authenticate(ctx, c.shown)
 			if err != nil || p == nil || p.ID() != c.principal.ID() || p.Prefix != c.principal.Prefix {
 				cancel()
 				return

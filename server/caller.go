@@ -28,7 +28,8 @@ type caller struct {
 	principal *auth.Principal // over HTTP
 	launch    Launch          // over stdio
 	transport string
-	remote    string // the peer's address; empty over stdio
+	remote    string // the client's address; empty over stdio
+	shown     auth.Presented
 	requestID string
 	tool      string // canonical name, once it is known
 	wanted    atomic.Pointer[wanted]

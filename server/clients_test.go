@@ -287,7 +287,7 @@ type stdio struct {
 func openStdio(t testing.TB, s *stack, key, name string) *stdio {
 	t.Helper()
 	return serveStdio(t, s, name, func(ctx context.Context) (*auth.Principal, error) {
-		return s.keys.authenticate(ctx, http.Header{"X-Api-Key": {key}})
+		return s.keys.authenticate(ctx, auth.Presented{Header: http.Header{"X-Api-Key": {key}}})
 	})
 }
 

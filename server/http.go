@@ -45,13 +45,13 @@ func (s *Server) Handler() http.Handler {
 			// body: the connection must end with it (RFC 9112, 6.1).
 			h.Set("Connection", "close")
 		}
-		c := &caller{remote: remoteHost(r), transport: transportMCP, requestID: tools.NewRequestID()}
+		c := &caller{remote: s.client(r), shown: present(r), transport: transportMCP, requestID: tools.NewRequestID()}
 		h.Set("X-Request-Id", c.requestID)
 		if probe, ok := probes[r.URL.Path]; ok && r.URL.RawPath == "" {
 			probe(w, r)
 			return
 		}
-		a := s.newAnswer(w, c)
+		a := s.newAnswer(w, c, r.ProtoMajor)
 		defer a.finish()
 		defer s.recoverHTTP(a, c)
 		if !s.mayAddress(a, r, c) {

@@ -30,7 +30,11 @@ const (
 // records are written as calls go.
 func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 	s.hosts.listening(ln.Addr())
-	if err := s.resource.listening("http", ln.Addr()); err != nil {
+	scheme := "http"
+	if s.opt.TLS != nil {
+		scheme = "https"
+	}
+	if err := s.resource.listening(scheme, ln.Addr()); err != nil {
 		return err
 	}
 	hs := &http.Server{
@@ -47,8 +51,13 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 		// No WriteTimeout: it would end event streams. Each write has a
 		// deadline of its own.
 	}
+	serve := hs.Serve
+	if s.opt.TLS != nil {
+		s.opt.TLS.listenTLS(hs, s.opt.WriteTimeout)
+		serve = func(ln net.Listener) error { return hs.ServeTLS(ln, "", "") }
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(ln) }()
+	go func() { failed <- serve(ln) }()
 	done := s.opt.Runner.WatchRefusals(transportMCP)
 	defer done()
 	select {

@@ -55,10 +55,14 @@ type Options struct {
 	Version   string        // of the program
 	ToolNames ToolNames     // default NamesAuto
 
-	// Authenticate gives the principal of a request's headers, or a
+	// Authenticate gives the principal of what a request shows, or a
 	// *fault.Error. Required for HTTP.
-	Authenticate func(ctx context.Context, h http.Header) (*auth.Principal, error)
+	Authenticate func(ctx context.Context, p auth.Presented) (*auth.Principal, error)
 	Addresses    AddressLimiter // nil: no limit per address
+
+	TLS         *TLS          // nil: plain HTTP
+	Proxies     *auth.Proxies // whose word about the client's address counts; nil: nobody's
+	ForwardedBy string        // the header with it, default X-Forwarded-For; or Forwarded
 
 	AllowedHosts   []string // host or host:port; loopback names and PublicURL's host are always allowed
 	AllowedOrigins []string // scheme://host[:port]; PublicURL's origin is always allowed
@@ -105,6 +109,9 @@ func (o *Options) defaults() {
 	duration(&o.WriteTimeout, 15*time.Second)
 	duration(&o.Recheck, 2*time.Second)
 	duration(&o.DrainTimeout, 10*time.Second)
+	if o.ForwardedBy == "" {
+		o.ForwardedBy = headerForwardedFor
+	}
 	if o.ToolNames == "" {
 		o.ToolNames = NamesAuto
 	}
@@ -123,6 +130,8 @@ type Server struct {
 	hosts    hosts
 	cors     cors
 	resource *resource
+
+	forwarded string // the header with the client's address, as net/http spells it
 
 	calls    *flight     // calls of tools under way
 	requests *flight     // HTTP requests under way, streams excepted
@@ -162,6 +171,8 @@ func New(opt Options) (*Server, error) {
 		flows:    newFlight(0),
 		cors:     newCORS(opt, hosts),
 		resource: resource,
+
+		forwarded: http.CanonicalHeaderKey(opt.ForwardedBy),
 	}
 	s.base, s.endCalls = context.WithCancel(context.Background())
 	s.streams, s.endStream = context.WithCancel(context.Background())

@@ -13,7 +13,9 @@ import (
 // answer stands between the SDK and the connection. It
 //
 //   - gives each write a deadline, so that a client which takes nothing is cut
-//     off: the failed write ends the request's context
+//     off: the failed write ends the request's context. In HTTP/2 a deadline
+//     that passes ends the request also where nothing is being written; so there
+//     it stands while something is, and no longer
 //   - keeps idle event streams alive with comments, from the SDK's first byte
 //     on; before it, the SDK may still choose another kind of answer
 //   - tells proxies not to buffer event streams
@@ -27,6 +29,7 @@ type answer struct {
 	c  *caller
 	w  http.ResponseWriter
 	rc *http.ResponseController
+	h2 bool // HTTP/2
 
 	mu       sync.Mutex // guards what follows, and every write
 	began    bool
@@ -39,8 +42,20 @@ type answer struct {
 	timer    *time.Timer
 }
 
-func (s *Server) newAnswer(w http.ResponseWriter, c *caller) *answer {
-	return &answer{s: s, c: c, w: w, rc: http.NewResponseController(w)}
+func (s *Server) newAnswer(w http.ResponseWriter, c *caller, protocol int) *answer {
+	a := &answer{s: s, c: c, w: w, rc: http.NewResponseController(w), h2: protocol >= 2}
+	a.written() // the deadline of setDeadlines is for those who need no answer
+	return a
+}
+
+// writing sets the deadline of what is written next.
+func (a *answer) writing() { _ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout)) }
+
+// written ends the deadline where it would end more than a write.
+func (a *answer) written() {
+	if a.h2 {
+		_ = a.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // Header is the answer's header.
@@ -85,7 +100,8 @@ func (a *answer) Write(b []byte) (int, error) {
 	if a.finished {
 		return 0, http.ErrHandlerTimeout
 	}
-	_ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout))
+	a.writing()
+	defer a.written()
 	if a.stepUp(b) {
 		return len(b), nil
 	}
@@ -164,7 +180,8 @@ func (a *answer) FlushError() error {
 	if a.finished || !a.began || a.failed != 0 || a.last {
 		return nil
 	}
-	_ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout))
+	a.writing()
+	defer a.written()
 	return a.rc.Flush()
 }
 
@@ -184,7 +201,8 @@ func (a *answer) comment() {
 	if a.finished {
 		return
 	}
-	_ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout))
+	a.writing()
+	defer a.written()
 	if _, err := a.w.Write([]byte(": keep-alive\n\n")); err != nil {
 		return
 	}
@@ -198,6 +216,9 @@ func (a *answer) finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.finished = true
+	if a.h2 {
+		a.writing() // of what net/http sends when the handler has returned
+	}
 	if a.timer != nil {
 		a.timer.Stop()
 	}

@@ -132,10 +132,10 @@ func (k *keyring) set(key string, p *auth.Principal) {
 	k.keys[key] = p
 }
 
-func (k *keyring) authenticate(_ context.Context, h http.Header) (*auth.Principal, error) {
+func (k *keyring) authenticate(_ context.Context, p auth.Presented) (*auth.Principal, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	given := h.Get("X-Api-Key")
+	given := p.Header.Get("X-Api-Key")
 	switch {
 	case given == "panic":
 		panic("panic with " + marked)
@@ -207,6 +207,9 @@ func listen(t testing.TB, changes ...change) *stack {
 	require.NoError(t, err)
 	s.addr = ln.Addr().String()
 	s.url = "http://" + s.addr
+	if s.opt.TLS != nil {
+		s.url = "https://" + s.addr
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.stopped = cancel, make(chan error, 1)
 	go func() { s.stopped <- s.ListenAndServe(ctx, ln) }()

@@ -96,7 +96,7 @@ func (w *world) principal(t *testing.T) *auth.Principal {
 		Prefix: "mcp", APIKeys: true, KeysJSON: secret.NewText(string(keys)), Rules: string(rules), Tool: tools.NewCatalog().IsTool, Toolset: tools.IsToolset,
 	})
 	require.NoError(t, err, "%s", rules)
-	p, err := a.Authenticate(t.Context(), http.Header{"X-Api-Key": {"key-of-world"}})
+	p, err := a.Authenticate(t.Context(), auth.Presented{Header: http.Header{"X-Api-Key": {"key-of-world"}}})
 	require.NoError(t, err)
 	return p
 }

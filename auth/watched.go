@@ -1,0 +1,159 @@
+package auth
+
+import (
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Watched is what some files say, as they stand: certificates with their key,
+// certificate authorities. It needs no goroutine. Who asks for it when the last
+// look at the files is a second old takes the next one; the others go on with
+// what there is, unless that look is late.
+//
+// Files that cannot be read, or are not right, leave in force what they said
+// before, and Failure says so.
+type Watched[T any] struct {
+	files    []string
+	read     func() (T, error)
+	patience time.Duration
+	told     func(error)
+
+	value  atomic.Pointer[T]
+	start  time.Time    // of the monotonic clock that looked counts on
+	looked atomic.Int64 // when the last look began, in nanoseconds after start
+
+	mu      sync.Mutex // held while looking
+	seen    []fs.FileInfo
+	settled bool // seen cannot have changed since without a new time of change
+	err     error
+	since   time.Time // when err was first seen
+}
+
+// WatchOptions are those of Watch.
+type WatchOptions struct {
+	// Patience is how long what the files said before is in force while they
+	// cannot be read or are not right; after it, the zero value is. 0: without
+	// end.
+	Patience time.Duration
+	// Told hears of each change: nil when something new was taken up, else what
+	// is wrong. It must not ask the Watched.
+	Told func(error)
+}
+
+// Watch reads the files for the first time; they must be right.
+func Watch[T any](files []string, read func() (T, error), opt WatchOptions) (*Watched[T], error) {
+	w := &Watched[T]{files: files, read: read, patience: opt.Patience, start: time.Now()}
+	w.look()
+	w.told = opt.Told // of what changes from now on
+	return w, w.err
+}
+
+// Current is what is in force, looked at no longer ago than twice recheck.
+func (w *Watched[T]) Current() T {
+	switch age := w.age(); {
+	case age < recheck:
+	case age < 2*recheck:
+		if w.mu.TryLock() {
+			w.lookIfDue()
+			w.mu.Unlock()
+		}
+	default:
+		w.mu.Lock()
+		w.lookIfDue()
+		w.mu.Unlock()
+	}
+	return *w.value.Load()
+}
+
+// Failure is what is wrong with the files, after a look if one is due.
+func (w *Watched[T]) Failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lookIfDue()
+	return w.err
+}
+
+func (w *Watched[T]) age() time.Duration {
+	return time.Since(w.start) - time.Duration(w.looked.Load())
+}
+
+func (w *Watched[T]) lookIfDue() {
+	if w.age() >= recheck {
+		w.look()
+	}
+}
+
+// look takes up what changed. The caller holds mu, or is alone.
+func (w *Watched[T]) look() {
+	began := time.Since(w.start)
+	before := w.err
+	if w.takeUp() || !sameText(before, w.err) {
+		if w.told != nil {
+			w.told(w.err)
+		}
+	}
+	switch {
+	case w.err == nil:
+		w.since = time.Time{}
+	case w.since.IsZero():
+		w.since = time.Now()
+	case w.patience > 0 && time.Since(w.since) >= w.patience:
+		w.value.Store(new(T))
+	}
+	w.looked.Store(int64(began))
+}
+
+// takeUp reads the files if they changed, and reports whether something new is
+// in force.
+func (w *Watched[T]) takeUp() bool {
+	infos := make([]fs.FileInfo, len(w.files))
+	for i, name := range w.files {
+		infos[i], _ = os.Stat(name) // what cannot be found, read will tell
+	}
+	if w.err == nil && w.settled && sameFiles(infos, w.seen) {
+		return false
+	}
+	value, err := w.read()
+	w.err = err
+	if err != nil {
+		if w.value.Load() == nil {
+			w.value.Store(new(T))
+		}
+		return false
+	}
+	again := before(infos, w.seen)
+	w.value.Store(&value)
+	w.seen, w.settled = infos, true
+	for _, info := range infos {
+		// File systems tell time in steps. Within one, a file can change again
+		// and keep its time; so a file that is so young is read again.
+		w.settled = w.settled && info != nil && time.Since(info.ModTime()) > 2*time.Second
+	}
+	return !again
+}
+
+// before reports whether what was read stood there before: it was only read
+// again for being young.
+func before(infos, seen []fs.FileInfo) bool { return seen != nil && sameFiles(infos, seen) }
+
+func sameFiles(a, b []fs.FileInfo) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] == nil || b[i] == nil || !same(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameText(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return a.Error() == b.Error()
+}
