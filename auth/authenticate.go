@@ -164,12 +164,12 @@ func (a *Authenticator) Launch(ctx context.Context) (*Principal, error) {
 	return a.local.principal, a.local.refusal
 }
 
-// Check reports what is wrong with the files of keys, for readiness and logs, and
+// Check reports what is wrong with the files of keys and of client authorities, for readiness and logs, and
 // which issuer's keys cannot be had. While a file is wrong, the keys that it held
 // before are in force, for a minute; keys from a URL are for a day after they were
 // last fetched, and that is no failure yet.
 func (a *Authenticator) Check(ctx context.Context) error {
-	var wrong []error
+	wrong := []error{a.mtls.check()}
 	if a.file != nil {
 		wrong = append(wrong, a.file.failure())
 	}

@@ -61,7 +61,7 @@ func TestJWTAccepted(t *testing.T) {
 	} {
 		p, err := try(t, a, token)
 		require.NoError(t, err, about)
-		require.Equal(t, "mcp/dev-bot", p.ID(), about)
+		require.Equal(t, "mcp/dev-bot", p.Prefix, about)
 		require.Equal(t, auth.MethodJWT, p.Method)
 		require.Empty(t, p.Issuer, "the home issuer's subjects are the operator's own")
 		require.Equal(t, auth.Scopes{"kv:read", "list"}, p.Scopes, about)
