@@ -78,7 +78,7 @@ func NewSharedLimiter(ctx context.Context, opt SharedOptions) (*Limiter, error) 
 	s.limiter = redis_rate.NewLimiter(s.client)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.probe(ctx); err != nil {
-		s.lose(err) //nolint:contextcheck // what it starts ends with Close
+		s.lose(err)
 	}
 	l := NewLimiter()
 	l.shared = s
@@ -126,7 +126,7 @@ func (s *shared) take(ctx context.Context, id string, limit Limit, burst, n int)
 	sum := sha256.Sum256([]byte(id))
 	d, err := s.ask(ctx, hex.EncodeToString(sum[:16]), redis_rate.Limit{Rate: limit.Requests, Period: limit.Window, Burst: burst}, n)
 	if err != nil {
-		s.lose(err) //nolint:contextcheck // what it starts ends with Close
+		s.lose(err)
 		return Decision{}, false
 	}
 	return d, true
@@ -226,7 +226,7 @@ func (l *Limiter) Check(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.lose(err) //nolint:contextcheck // what it starts ends with Close
+	s.lose(err)
 	return lostRedis(err)
 }
 

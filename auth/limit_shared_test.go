@@ -217,11 +217,10 @@ func says(t *testing.T, answer string) (addr string) {
 				defer func() { _ = conn.Close() }()
 				lines := bufio.NewScanner(conn)
 				for lines.Scan() {
-					command := strings.ToUpper(lines.Text())
-					switch {
-					case command == "HELLO" || command == "SELECT" || command == "CLIENT":
+					switch strings.ToUpper(lines.Text()) {
+					case "HELLO", "SELECT", "CLIENT":
 						_, _ = fmt.Fprint(conn, "-ERR unknown command\r\n")
-					case command == "EVALSHA" || command == "EVAL":
+					case "EVALSHA", "EVAL":
 						_, _ = fmt.Fprint(conn, answer)
 					}
 				}
