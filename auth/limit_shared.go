@@ -199,7 +199,7 @@ func (s *shared) tell(err error) {
 
 // lostRedis is what is said of a Redis that does not answer as it should. What
 // went wrong is said in our words: the library's may quote what was answered.
-func lostRedis(err error) error {
+func lostRedis(err error) *fault.Error {
 	why := "cannot be reached"
 	var answered redis.Error
 	switch {
@@ -213,21 +213,25 @@ func lostRedis(err error) error {
 	return fault.New(fault.Unavailable, "Redis "+why+": each process limits callers for itself until it is back")
 }
 
-// Check reports that the limits are not shared though they should be.
+// Check reports that the limits are not shared though they should be. Calls are
+// served all the same, so whatever it finds is degraded.
 func (l *Limiter) Check(ctx context.Context) error {
 	s := l.shared
 	if s == nil {
 		return nil
 	}
 	if s.lost.Load() {
-		return fault.New(fault.Unavailable, "Redis does not answer as it should: each process limits callers for itself until it is back")
+		return fault.Degraded(fault.New(fault.Unavailable, "Redis does not answer as it should: each process limits callers for itself until it is back"))
 	}
 	err := s.probe(ctx)
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // who asked has left, which says nothing of Redis
+		return fault.Degraded(fault.From(ctx.Err()))
 	}
 	s.lose(err)
-	return lostRedis(err)
+	return fault.Degraded(lostRedis(err))
 }
 
 // Close ends what a shared Limiter has under way. A Limiter that is not shared
