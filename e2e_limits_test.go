@@ -39,11 +39,12 @@ func spend(t *testing.T, key string, replicas ...*process) (served int) {
 }
 
 // redisIs waits until a server's readiness says whether its limits are shared. It
-// is ready in both cases.
+// is ready in both cases, and else degraded.
 func redisIs(t *testing.T, p *process, shared bool) {
 	t.Helper()
+	detail := map[bool]string{true: "ok", false: "degraded"}[shared]
 	require.Eventually(t, func() bool { // what it says may be a second old
-		return dig(readiness(t, p.url, http.StatusOK), "redis.ok") == shared
+		return dig(readiness(t, p.url, http.StatusOK), "redis.detail") == detail
 	}, soon, 50*time.Millisecond, "readiness does not tell")
 }
 

@@ -73,7 +73,7 @@ func TestServerLogsIn(t *testing.T) {
 	var failed atomic.Pointer[answer]
 	var calls atomic.Int64
 	ended := make(chan struct{})
-	wait := storm(8, func(caller, n int) bool {
+	wait := storm(8, func(caller, _ int) bool {
 		tool, args := "kv.read", obj{"path": "app/config"}
 		if caller == 0 {
 			tool, args = "kv.write", obj{"path": "app/config", "data": obj{"k": "v"}}

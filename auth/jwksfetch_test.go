@@ -81,8 +81,8 @@ func TestJWKSURLRefused(t *testing.T) {
 		want   string
 		answer http.HandlerFunc
 	}{
-		"500":          {"status 500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", 500) }},
-		"204":          {"status 204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }},
+		"500":          {"status 500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", http.StatusInternalServerError) }},
+		"204":          {"status 204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 		"HTML":         {"not a JSON Web Key Set", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>canary")) }},
 		"no set":       {"no key", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) }},
 		"an empty set": {"no key", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keySet()) }},
@@ -92,11 +92,11 @@ func TestJWKSURLRefused(t *testing.T) {
 		"keys twice":         {"not a JSON Web Key Set", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[],"keys":[]}`)) }},
 		"65 keys":            {"at most 64", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keySet(make([]obj, 65)...)) }},
 		"a body without end": {"over 262144 bytes", endless},
-		"another host":       {"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) }},
+		"another host":       {"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }},
 		"a cloud's credentials": {"redirects", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://169.254.169.254/canary", 307)
+			http.Redirect(w, r, "http://169.254.169.254/canary", http.StatusTemporaryRedirect)
 		}},
-		"a redirect to itself": {"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }},
+		"a redirect to itself": {"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }},
 		"a body that breaks off": {"cannot be reached", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99")
 			_, _ = w.Write([]byte("{"))

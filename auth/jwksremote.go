@@ -35,7 +35,7 @@ type remoteKeys struct {
 	fetch func(context.Context) (*jwks, error)
 	every time.Duration // how old keys may be
 
-	ctx    context.Context // of all fetches
+	ctx    context.Context //nolint:containedctx // of all fetches: its end ends them
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -74,7 +74,7 @@ func (r *remoteKeys) current(ctx context.Context) (*jwks, error) {
 		return r.set, nil
 	}
 	if r.flight == nil && (r.err == nil || time.Since(r.tried) >= min(fetchRetry, r.every)) {
-		r.start()
+		r.start() //nolint:contextcheck // a fetch belongs to no caller
 	}
 	// Keys that nobody wanted for long are not good enough: one may have been
 	// taken back since. Where the issuer cannot be reached they have to be.
@@ -89,7 +89,7 @@ func (r *remoteKeys) current(ctx context.Context) (*jwks, error) {
 func (r *remoteKeys) newer(ctx context.Context, than *jwks) (*jwks, error) {
 	r.mu.Lock()
 	if r.set == than && r.flight == nil && r.unknown.Allow() {
-		r.start()
+		r.start() //nolint:contextcheck // a fetch belongs to no caller
 	}
 	if r.set != than || r.flight == nil {
 		defer r.mu.Unlock()

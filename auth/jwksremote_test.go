@@ -46,21 +46,18 @@ func (s *source) fetch(ctx context.Context) ([]byte, error) {
 	return s.keys, s.err
 }
 
-// cached runs a test in a bubble, with an issuer whose keys are cached for five
-// minutes.
-func cached(t *testing.T, test func(t *testing.T, s *source, try func(kid string) error)) {
+// cached is an issuer whose keys are cached for five minutes, in the bubble of a
+// test, and how to present a token of one of its keys. signers come before the
+// bubble: they do not go by its time.
+func cached(t *testing.T) (s *source, present func(kid string) error) {
 	t.Helper()
-	signers() // not by the time of the bubble
-	synctest.Test(t, func(t *testing.T) {
-		s := &source{keys: keySet(jwk("ed", nil))}
-		a := world(t, func(o *auth.Options) { o.Now = nil })
-		a.FetchKeysBy(5*time.Minute, s.fetch)
-		test(t, s, func(kid string) error {
-			_, err := try(t, a, lasting(kid))
-			return err
-		})
-		a.Close() // within the bubble
-	})
+	s = &source{keys: keySet(jwk("ed", nil))}
+	a := world(t, func(o *auth.Options) { o.Now = nil }) // closed within the bubble
+	a.FetchKeysBy(5*time.Minute, s.fetch)
+	return s, func(kid string) error {
+		_, err := try(t, a, lasting(kid))
+		return err
+	}
 }
 
 // lasting is a token that is good by any clock.
@@ -75,7 +72,9 @@ func lasting(kid string) string {
 
 // Row 13: the issuer is down.
 func TestKeysOutliveTheirSource(t *testing.T) {
-	cached(t, func(t *testing.T, s *source, try func(string) error) {
+	signers()
+	synctest.Test(t, func(t *testing.T) {
+		s, try := cached(t)
 		require.NoError(t, try("ed"))
 		fetched := time.Now()
 		s.set(nil, errors.New("canary: connection refused"))
@@ -98,7 +97,9 @@ func TestKeysOutliveTheirSource(t *testing.T) {
 
 // Nothing was ever fetched: no call is let through, and no stampede begins.
 func TestNoKeysAtAllAreNoStampede(t *testing.T) {
-	cached(t, func(t *testing.T, s *source, try func(string) error) {
+	signers()
+	synctest.Test(t, func(t *testing.T) {
+		s, try := cached(t)
 		s.set(nil, errors.New("down"))
 		for range 100 {
 			require.ErrorIs(t, try("ed"), fault.Unavailable)
@@ -155,7 +156,9 @@ func TestFetchBelongsToNobody(t *testing.T) {
 // Row 14: a new key is found by one fetch, and an old one is refused once it has
 // left the set.
 func TestKeysRotate(t *testing.T) {
-	cached(t, func(t *testing.T, s *source, try func(string) error) {
+	signers()
+	synctest.Test(t, func(t *testing.T) {
+		s, try := cached(t)
 		require.NoError(t, try("ed"))
 		s.set(keySet(jwk("ec", nil)), nil)
 		require.NoError(t, try("ec"), "at once")
@@ -175,7 +178,9 @@ func TestKeysRotate(t *testing.T) {
 // Row 15: names of keys that nobody has cost the issuer a fetch in ten seconds,
 // and a good new key gets in all the same.
 func TestFloodOfUnknownKeys(t *testing.T) {
-	cached(t, func(t *testing.T, s *source, try func(string) error) {
+	signers()
+	synctest.Test(t, func(t *testing.T) {
+		s, try := cached(t)
 		require.NoError(t, try("ed"))
 		for i := range 10_000 {
 			require.ErrorIs(t, try(fmt.Sprint("made-up-", i)), fault.Unauthenticated)

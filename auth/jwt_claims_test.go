@@ -3,7 +3,6 @@ package auth_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -249,7 +248,7 @@ func FuzzJWT(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, body string) {
 		p, err := try(t, a, sign("HS256", []byte(hsSecret), header, body))
 		if err != nil {
-			require.True(t, errors.Is(err, fault.Unauthenticated))
+			require.ErrorIs(t, err, fault.Unauthenticated)
 			require.Nil(t, p)
 			return
 		}

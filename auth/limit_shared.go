@@ -78,7 +78,7 @@ func NewSharedLimiter(ctx context.Context, opt SharedOptions) (*Limiter, error) 
 	s.limiter = redis_rate.NewLimiter(s.client)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.probe(ctx); err != nil {
-		s.lose(err) //nolint:contextcheck // what it starts ends with Close
+		s.lose(err)
 	}
 	l := NewLimiter()
 	l.shared = s
@@ -126,7 +126,7 @@ func (s *shared) take(ctx context.Context, id string, limit Limit, burst, n int)
 	sum := sha256.Sum256([]byte(id))
 	d, err := s.ask(ctx, hex.EncodeToString(sum[:16]), redis_rate.Limit{Rate: limit.Requests, Period: limit.Window, Burst: burst}, n)
 	if err != nil {
-		s.lose(err) //nolint:contextcheck // what it starts ends with Close
+		s.lose(err)
 		return Decision{}, false
 	}
 	return d, true
@@ -199,7 +199,7 @@ func (s *shared) tell(err error) {
 
 // lostRedis is what is said of a Redis that does not answer as it should. What
 // went wrong is said in our words: the library's may quote what was answered.
-func lostRedis(err error) error {
+func lostRedis(err error) *fault.Error {
 	why := "cannot be reached"
 	var answered redis.Error
 	switch {
@@ -213,21 +213,25 @@ func lostRedis(err error) error {
 	return fault.New(fault.Unavailable, "Redis "+why+": each process limits callers for itself until it is back")
 }
 
-// Check reports that the limits are not shared though they should be.
+// Check reports that the limits are not shared though they should be. Calls are
+// served all the same, so whatever it finds is degraded.
 func (l *Limiter) Check(ctx context.Context) error {
 	s := l.shared
 	if s == nil {
 		return nil
 	}
 	if s.lost.Load() {
-		return fault.New(fault.Unavailable, "Redis does not answer as it should: each process limits callers for itself until it is back")
+		return fault.Degraded(fault.New(fault.Unavailable, "Redis does not answer as it should: each process limits callers for itself until it is back"))
 	}
 	err := s.probe(ctx)
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // who asked has left, which says nothing of Redis
+		return fault.Degraded(fault.From(ctx.Err()))
 	}
-	s.lose(err) //nolint:contextcheck // what it starts ends with Close
-	return lostRedis(err)
+	s.lose(err)
+	return fault.Degraded(lostRedis(err))
 }
 
 // Close ends what a shared Limiter has under way. A Limiter that is not shared

@@ -144,7 +144,9 @@ func TestRedisIsLostAndBack(t *testing.T) {
 		require.Len(t, told.list(), 1)
 		require.Contains(t, told.list()[0], "Redis cannot be reached")
 		require.NotContains(t, told.list()[0], r.Password.Reveal())
-		require.ErrorIs(t, both[i].Check(t.Context()), fault.Unavailable)
+		err := both[i].Check(t.Context())
+		require.ErrorIs(t, err, fault.Unavailable)
+		require.True(t, fault.IsDegraded(err), "the server is ready all the same")
 	}
 	require.NoError(t, r.Restart(t.Context()))
 	inTime(t, "Redis is back", func() bool { return len(aTold.list()) == 2 && len(bTold.list()) == 2 })
@@ -168,7 +170,9 @@ func TestRedisIsNotThereAtTheStart(t *testing.T) {
 	require.NoError(t, r.Restart(t.Context()))
 	inTime(t, "Redis is there", func() bool { return l.Check(t.Context()) == nil })
 	r.Kill()
-	require.ErrorIs(t, l.Check(t.Context()), fault.Unavailable)
+	err := l.Check(t.Context())
+	require.ErrorIs(t, err, fault.Unavailable)
+	require.True(t, fault.IsDegraded(err), "the server is ready all the same")
 	inTime(t, "it was told", func() bool { return len(told.list()) == 3 })
 }
 
@@ -217,11 +221,10 @@ func says(t *testing.T, answer string) (addr string) {
 				defer func() { _ = conn.Close() }()
 				lines := bufio.NewScanner(conn)
 				for lines.Scan() {
-					command := strings.ToUpper(lines.Text())
-					switch {
-					case command == "HELLO" || command == "SELECT" || command == "CLIENT":
+					switch strings.ToUpper(lines.Text()) {
+					case "HELLO", "SELECT", "CLIENT":
 						_, _ = fmt.Fprint(conn, "-ERR unknown command\r\n")
-					case command == "EVALSHA" || command == "EVAL":
+					case "EVALSHA", "EVAL":
 						_, _ = fmt.Fprint(conn, answer)
 					}
 				}

@@ -125,7 +125,7 @@ func (a *app) watched(name string, check func(context.Context) error) func(conte
 		if err != nil {
 			is = fault.From(err).Msg
 		}
-		if errors.As(err, new(interface{ Degraded() bool })) {
+		if fault.IsDegraded(err) {
 			how = "degraded"
 		}
 		mu.Lock()

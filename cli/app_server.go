@@ -24,6 +24,9 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 		"audit": a.watched("audit", func(context.Context) error { return a.trail.Check() }),
 		"keys":  a.watched("keys", a.authn.Check),
 	}
+	if !cfg.State.RedisURL.IsZero() {
+		ready["redis"] = limiter.Check // the limiter itself tells the operator, see openLimiter
+	}
 	var certificate *server.TLS
 	if mode == "http" {
 		if certificate, err = openTLS(cfg, a.log); err != nil {
@@ -43,7 +46,6 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
 		// A call that may not be repeated is never cut off before its own end.
 		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
-		Advisory:     advisory(cfg, limiter),
 		Ready:        ready,
 		TLS:          certificate, Proxies: proxies, ForwardedBy: cfg.HTTP.ForwardedBy,
 	})

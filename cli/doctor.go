@@ -141,9 +141,10 @@ func (d *doctor) examine(ctx context.Context, o *options) {
 		d.found("vault", stateBroken, err.Error(), "correct the setting")
 		return
 	}
-	defer client.Close()
-	defer func() { _ = client.LogOut(ctx) }() // nothing was issued under it, and it ends by itself if need be
-	d.vault(ctx, o, cfg, client)
+	defer client.Close() //nolint:contextcheck // an end has bounds of its own
+	// Nothing was issued under its token, which ends by itself if need be.
+	defer func() { _ = client.LogOut(ctx) }()
+	d.vault(ctx, cfg, client)
 }
 
 // state looks whether what the server keeps can be kept.
@@ -219,7 +220,7 @@ func (d *doctor) callers(ctx context.Context, cfg *config.Config) {
 	d.found("callers", stateOK, "what their credentials are held against can be read", "")
 }
 
-func (d *doctor) vault(ctx context.Context, o *options, cfg *config.Config, client *vaultx.Client) {
+func (d *doctor) vault(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
 	before := time.Now()
 	health, err := client.Health(ctx)
 	if err != nil {
@@ -251,7 +252,7 @@ func (d *doctor) vault(ctx context.Context, o *options, cfg *config.Config, clie
 		d.found("kv mount", stateOK, cfg.Vault.KVMount, "")
 	}
 	if cfg.Child.Enabled {
-		d.children(ctx, o, cfg, client)
+		d.children(ctx, cfg, client)
 		return
 	}
 	d.policies(ctx, cfg, client)

@@ -13,7 +13,7 @@ import (
 
 // children looks whether child tokens can be made: what the server's own token
 // may do, and the policy of each principal that is known.
-func (d *doctor) children(ctx context.Context, o *options, cfg *config.Config, client *vaultx.Client) {
+func (d *doctor) children(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
 	create := vaultx.ServerRules(cfg.Child.Role, cfg.Child.PolicyPrefix)
 	if cfg.Child.Role == "" {
 		create = []vaultx.Rule{{Path: "auth/token/create", Capabilities: []string{"update"}}}
@@ -41,12 +41,12 @@ func (d *doctor) children(ctx context.Context, o *options, cfg *config.Config, c
 			d.found("child tokens", stateOK, "the server's token may make and revoke them", "")
 		}
 	}
-	d.principals(ctx, o, cfg, client)
+	d.principals(ctx, cfg, client)
 }
 
 // principals compares the policy of each known principal with Vault's.
-func (d *doctor) principals(ctx context.Context, o *options, cfg *config.Config, client *vaultx.Client) {
-	w, err := (&chosen{all: true}).wanted(o, cfg)
+func (d *doctor) principals(ctx context.Context, cfg *config.Config, client *vaultx.Client) {
+	w, err := (&chosen{all: true}).wanted(cfg)
 	if err != nil {
 		return // what is wrong was told before
 	}

@@ -25,14 +25,6 @@ func openLimiter(ctx context.Context, cfg *config.Config, log *zap.Logger) (*aut
 	}})
 }
 
-// advisory are the checks of readiness that a server can do without.
-func advisory(cfg *config.Config, limiter *auth.Limiter) map[string]func(context.Context) error {
-	if cfg.State.RedisURL.IsZero() {
-		return nil
-	}
-	return map[string]func(context.Context) error{"redis": limiter.Check}
-}
-
 // redis looks whether limits can be shared as they should be.
 func (d *doctor) redis(ctx context.Context, cfg *config.Config) {
 	if cfg.State.RedisURL.IsZero() {

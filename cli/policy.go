@@ -78,7 +78,7 @@ type wanted struct {
 }
 
 // wanted makes the policies that were chosen.
-func (c *chosen) wanted(o *options, cfg *config.Config) (w wanted, err error) {
+func (c *chosen) wanted(cfg *config.Config) (w wanted, err error) {
 	if len(c.subjects) == 0 && !c.all && !c.server {
 		return w, usage("--subject, --all or --server is needed: whose policy?")
 	}
@@ -171,7 +171,7 @@ none, is shown as a comment.`,
 			if err != nil {
 				return err
 			}
-			w, err := c.wanted(o, cfg)
+			w, err := c.wanted(cfg)
 			if err != nil {
 				return err
 			}

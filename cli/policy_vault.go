@@ -80,7 +80,7 @@ func policyDiffCommand(o *options) *cobra.Command {
 				return err
 			}
 			if drift {
-				return errors.New("Vault differs; 'vault-mcp policy apply' makes it right")
+				return errors.New("what Vault has differs; 'vault-mcp policy apply' makes it right")
 			}
 			_, err = fmt.Fprintln(o.out, "Vault has just what is needed")
 			return err
@@ -117,7 +117,7 @@ func (c *chosen) open(o *options) (wanted, *vaultx.Client, error) {
 	if err != nil {
 		return wanted{}, nil, err
 	}
-	w, err := c.wanted(o, cfg)
+	w, err := c.wanted(cfg)
 	if err != nil {
 		return w, nil, err
 	}
@@ -158,7 +158,7 @@ func (p namedPolicy) differences(ctx context.Context, client *vaultx.Client) ([]
 	}
 	have, err := vaultx.ParsePolicy(text)
 	if err != nil {
-		return []string{err.Error()}, nil
+		return []string{err.Error()}, nil //nolint:nilerr // what cannot be read is not what is wanted
 	}
 	return vaultx.ComparePolicies(p.policy.Rules(), have), nil
 }
@@ -193,7 +193,7 @@ func (w wanted) apply(ctx context.Context, o *options, client *vaultx.Client) er
 		}
 	})
 	if err == nil && len(wrong) > 0 {
-		err = fmt.Errorf("Vault took it and has something else: %s", strings.Join(wrong, ", "))
+		err = fmt.Errorf("what Vault has is not what it was given: %s", strings.Join(wrong, ", "))
 	}
 	return err
 }

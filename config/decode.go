@@ -245,11 +245,8 @@ func decodeTables(raw any) (Tables, error) {
 		return "", want
 	}
 	dec := jsontext.NewDecoder(strings.NewReader(text))
-	for {
-		token, err := dec.ReadToken()
-		if err != nil { // the end, since it is JSON
-			break
-		}
+	// It is JSON, so the one error is the end.
+	for token, err := dec.ReadToken(); err == nil; token, err = dec.ReadToken() {
 		if token.Kind() == '"' {
 			if _, err := decodeText(token.String()); err != nil {
 				return "", errors.New("want tables without control characters")
@@ -257,8 +254,11 @@ func decodeTables(raw any) (Tables, error) {
 		}
 	}
 	value := jsontext.Value(text)
-	if len(tables) == 0 || value.Compact() != nil {
+	if len(tables) == 0 {
 		return "", nil
+	}
+	if value.Compact() != nil {
+		return "", want
 	}
 	return Tables(value), nil
 }

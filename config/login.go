@@ -9,7 +9,7 @@ import (
 )
 
 // podToken is where Kubernetes puts a pod's own token.
-const podToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+const podToken = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path
 
 // loginSettings are the settings of logins to Vault, with the methods that use
 // them.

@@ -80,7 +80,7 @@ func (c *Client) lookUp(ctx context.Context, owner, ask string) (Key, error) {
 		}
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestCall)
 		defer cancel()
-		defer context.AfterFunc(c.base, cancel)()
+		defer context.AfterFunc(c.base, cancel)() //nolint:contextcheck // two ends: its own and the client's
 		return c.describe(detached, owner, ask)
 	})
 	select {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -22,8 +21,7 @@ const (
 
 // health answers the probes.
 type health struct {
-	checks   map[string]func(context.Context) error
-	advisory map[string]bool // those that may fail
+	checks map[string]func(context.Context) error
 
 	mu      sync.Mutex // one round of checks at a time
 	asked   time.Time
@@ -38,19 +36,8 @@ type checked struct {
 	Detail string `json:"detail"`
 }
 
-func newHealth(checks, advisory map[string]func(context.Context) error) *health {
-	h := &health{
-		checks:   make(map[string]func(context.Context) error, len(checks)+len(advisory)),
-		advisory: make(map[string]bool, len(advisory)),
-		running:  make(map[string]chan checked),
-	}
-	for name, check := range advisory {
-		h.checks[name], h.advisory[name] = check, true
-	}
-	for name, check := range checks {
-		h.checks[name], h.advisory[name] = check, false
-	}
-	return h
+func newHealth(checks map[string]func(context.Context) error) *health {
+	return &health{checks: checks, running: make(map[string]chan checked)}
 }
 
 func (h *health) healthz(w http.ResponseWriter, r *http.Request) {
@@ -61,8 +48,7 @@ func (h *health) livez(w http.ResponseWriter, r *http.Request) {
 	writeHealth(w, r, http.StatusOK, map[string]any{"ok": true})
 }
 
-// readyz is not ready while a check fails that may not, and from the moment that shutdown
-// begins.
+// readyz is not ready while a check fails, and from the moment that shutdown begins.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ok, body := !s.draining.Load(), map[string]any{"time": now()}
 	if !ok {
@@ -70,7 +56,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, result := range s.health.check() { //nolint:contextcheck // one probe answers all who ask meanwhile
 		body[name] = result
-		ok = ok && (result.OK || s.health.advisory[name])
+		ok = ok && result.OK
 	}
 	body["ok"] = ok
 	status := http.StatusOK
@@ -133,12 +119,12 @@ func runCheck(ctx context.Context, check func(context.Context) error) chan check
 			result <- found
 		}()
 		err := check(ctx)
-		var still interface{ Degraded() bool }
 		switch {
 		case err == nil:
-		case errors.As(err, &still) && still.Degraded():
-			// Calls are served. A fault that all replicas have, as one of a login,
-			// would otherwise take all of them out of service while they could.
+		case fault.IsDegraded(err):
+			// Calls are served. A fault that all replicas have, as one of a login or
+			// of Redis, would otherwise take all of them out of service while they
+			// could.
 			found.Detail = "degraded"
 		default:
 			found = checked{Detail: string(fault.KindOf(err))}

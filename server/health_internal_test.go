@@ -49,7 +49,7 @@ func TestReadiness(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &Server{health: newHealth(map[string]func(context.Context) error{"vault": tc.vault, "audit": good}, nil)}
+				s := &Server{health: newHealth(map[string]func(context.Context) error{"vault": tc.vault, "audit": good})}
 				s.draining.Store(tc.draining)
 				start := time.Now()
 				status, body := probe(t, s, http.MethodGet)
@@ -80,7 +80,7 @@ func TestDegradedIsReady(t *testing.T) {
 	for _, is := range []bool{true, false} {
 		s := &Server{health: newHealth(map[string]func(context.Context) error{
 			"vault": func(context.Context) error { return degraded(is) },
-		}, nil)}
+		})}
 		status, body := probe(t, s, http.MethodGet)
 		require.Equal(t, map[bool]int{true: 200, false: 503}[is], status)
 		require.Equal(t, map[string]any{"ok": is, "detail": map[bool]string{true: "degraded", false: "internal"}[is]}, body["vault"])
@@ -93,7 +93,7 @@ func TestChecksAreNotRunForEachProbe(t *testing.T) {
 		runs := 0
 		s := &Server{health: newHealth(map[string]func(context.Context) error{
 			"vault": func(context.Context) error { runs++; return nil },
-		}, nil)}
+		})}
 		for range 100 {
 			probe(t, s, http.MethodGet)
 		}
@@ -118,7 +118,7 @@ func TestStuckCheck(t *testing.T) {
 				}
 				return fault.New(fault.Unavailable, "down")
 			},
-		}, nil)}
+		})}
 		for range 5 {
 			status, body := probe(t, s, http.MethodGet)
 			require.Equal(t, 503, status)
@@ -134,24 +134,27 @@ func TestStuckCheck(t *testing.T) {
 	})
 }
 
-// What the server can do without is told, and it is ready all the same; a check
-// that it cannot do without is not softened by another of its name.
-func TestAdvisoryChecks(t *testing.T) {
-	bad := func(context.Context) error { return fault.New(fault.Unavailable, "with words") }
+// What the server can do without is told, and it is ready all the same; beside it
+// a check that it cannot do without counts as ever.
+func TestDegradedBesideOthers(t *testing.T) {
+	down := fault.New(fault.Unavailable, "with words")
+	bad := func(context.Context) error { return down }
+	worse := func(context.Context) error { return fault.Degraded(down) }
 	good := func(context.Context) error { return nil }
 	type checks = map[string]func(context.Context) error
 	told := map[string]any{"ok": false, "detail": "unavailable"}
+	still := map[string]any{"ok": true, "detail": "degraded"}
 	fine := map[string]any{"ok": true, "detail": "ok"}
 
-	status, body := probe(t, &Server{health: newHealth(checks{"vault": good}, checks{"redis": bad})}, http.MethodGet)
+	status, body := probe(t, &Server{health: newHealth(checks{"vault": good, "redis": worse})}, http.MethodGet)
 	require.Equal(t, http.StatusOK, status)
-	require.Equal(t, map[string]any{"ok": true, "vault": fine, "redis": told}, body)
+	require.Equal(t, map[string]any{"ok": true, "vault": fine, "redis": still}, body)
 
-	status, body = probe(t, &Server{health: newHealth(checks{"vault": bad}, checks{"redis": good})}, http.MethodGet)
+	status, body = probe(t, &Server{health: newHealth(checks{"vault": bad, "redis": good})}, http.MethodGet)
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, map[string]any{"ok": false, "vault": told, "redis": fine}, body)
 
-	status, body = probe(t, &Server{health: newHealth(checks{"vault": bad}, checks{"vault": good})}, http.MethodGet)
+	status, body = probe(t, &Server{health: newHealth(checks{"vault": bad, "redis": worse})}, http.MethodGet)
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Equal(t, map[string]any{"ok": false, "vault": told}, body)
+	require.Equal(t, map[string]any{"ok": false, "vault": told, "redis": still}, body)
 }

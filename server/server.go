@@ -81,11 +81,9 @@ type Options struct {
 	Recheck        time.Duration // between checks of a stream's credential, default 2 s
 	DrainTimeout   time.Duration // for what is under way at shutdown, default 10 s
 
-	// Ready are the checks of /readyz by name ("vault", "audit").
+	// Ready are the checks of /readyz by name ("vault", "audit"). One whose error is
+	// degraded (fault.IsDegraded) is told, and the server is ready all the same.
 	Ready map[string]func(context.Context) error
-	// Advisory are further checks of /readyz, which it tells like the others: but
-	// the server does its work though they fail, so that it is ready all the same.
-	Advisory map[string]func(context.Context) error
 }
 
 func (o *Options) defaults() {
@@ -165,7 +163,7 @@ func New(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
 		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
-		health:   newHealth(opt.Ready, opt.Advisory),
+		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),
 		flows:    newFlight(0),

@@ -155,7 +155,7 @@ func TestSlowCallsAndIdleStreamsOverHTTP2(t *testing.T) {
 
 	done := make(chan reply, 1)
 	go func() {
-		done <- s.do(t, http.MethodPost, "/mcp/rpc", message(t, 1, "tools/call", object{"name": "kv.read", "arguments": object{"path": "slow"}}), posted(aliceKey)...)
+		done <- s.do(t, http.MethodPost, "/mcp/rpc", message(t, 1, "tools/call", object{"name": "kv.read", "arguments": object{"path": "slow"}}), posted(aliceKey)...) //nolint:testifylint // that it failed is seen by receive
 	}()
 	receive(t, "the call is at Vault", s.vault.asked)
 	// Two comments come, each after thrice the time that a write may take.

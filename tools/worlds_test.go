@@ -52,7 +52,7 @@ func (w *world) reaches(q asked) string {
 	case w.sets != nil && !slices.ContainsFunc(w.sets, set), w.offered != nil && !slices.ContainsFunc(w.offered, set),
 		slices.Contains(w.exclude, q.tool), slices.Contains(w.exclude, engine):
 		return ""
-	case right.verb != "" && !(holds(w.scopes, string(right.verb)) && holds(w.ceiling, string(right.verb))):
+	case right.verb != "" && (!holds(w.scopes, string(right.verb)) || !holds(w.ceiling, string(right.verb))):
 		return ""
 	case engine == "whoami":
 		return "whoami"

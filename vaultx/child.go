@@ -194,10 +194,13 @@ type child struct {
 func (c *child) token(ctx context.Context) (secret.Text, error) {
 	// The work under way may have found the token good that Vault refused
 	// meanwhile; the second round makes another.
-	for range 2 {
-		token, busy, err := c.ask()
-		if busy == nil {
+	for round := 1; ; round++ {
+		token, busy, err := c.ask() //nolint:contextcheck // the work that it begins belongs to no caller
+		switch {
+		case busy == nil:
 			return token, err
+		case round > 2:
+			return secret.Text{}, fault.New(fault.Unavailable, msgNoChild)
 		}
 		select {
 		case <-busy:
@@ -205,11 +208,6 @@ func (c *child) token(ctx context.Context) (secret.Text, error) {
 			return secret.Text{}, fault.From(ctx.Err())
 		}
 	}
-	token, busy, err := c.ask()
-	if busy != nil {
-		err = fault.New(fault.Unavailable, msgNoChild)
-	}
-	return token, err
 }
 
 // ask gives the token, or what to wait for, or why there is none. It begins the

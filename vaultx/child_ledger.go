@@ -127,7 +127,7 @@ func (l *ledger) write(sign byte, accessor string, until time.Time) error {
 		return os.ErrClosed
 	}
 	plain := binary.BigEndian.AppendUint64([]byte{sign}, uint64(max(0, until.Unix())))
-	sealed := l.aead.Seal(nil, nil, append(plain, accessor...), l.about)
+	sealed := l.aead.Seal(nil, nil, append(plain, accessor...), l.about) //nolint:gosec // the AEAD makes a random nonce itself
 	line := append(base64.RawStdEncoding.AppendEncode(nil, sealed), '\n')
 	if _, err := l.file.Write(line); err != nil {
 		return err
@@ -262,7 +262,7 @@ func (l *ledger) read() error {
 		}
 		accessor := string(plain[9:])
 		if plain[0] == '+' {
-			l.live[accessor] = time.Unix(int64(binary.BigEndian.Uint64(plain[1:9])), 0) //nolint:gosec // written by add
+			l.live[accessor] = time.Unix(int64(binary.BigEndian.Uint64(plain[1:9])), 0)
 		} else {
 			delete(l.live, accessor)
 		}

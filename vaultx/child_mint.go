@@ -154,7 +154,7 @@ type created struct {
 // policy does not exist where the server may not read policies.
 func (c *created) fault(policy string, seconds int64) *fault.Error {
 	want := []string{policy}
-	what := ""
+	var what string
 	switch a := &c.Auth; {
 	case a.Token.IsZero() || !secret.IsHeaderText(a.Token.Reveal()) || CheckName(a.Accessor) != nil:
 		what = "no token, or none that can be revoked"

@@ -2,7 +2,6 @@ package vaultx
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -301,7 +300,7 @@ func TestKeeperEnds(t *testing.T) {
 		_, err := k.token(context.Background())
 		require.Error(t, err)
 		require.Equal(t, loginPatience, time.Since(began))
-		require.False(t, errors.Is(err, context.Canceled))
+		require.NotErrorIs(t, err, context.Canceled)
 	})
 }
 

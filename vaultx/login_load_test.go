@@ -158,8 +158,7 @@ func TestSpentSecretID(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, write(t, c))
 	l := underLoad(t, c)
-	var degraded interface{ Degraded() bool }
-	require.Eventually(t, func() bool { return errors.As(c.Ready(t.Context()), &degraded) }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return fault.IsDegraded(c.Ready(t.Context())) }, time.Minute, 10*time.Millisecond)
 	require.Contains(t, c.Ready(t.Context()).Error(), "cannot log in")
 	require.NoError(t, read(t, c), "the old token still serves")
 	require.Less(t, time.Since(began), 6*time.Second)
@@ -178,7 +177,7 @@ func TestSpentSecretID(t *testing.T) {
 	}
 	err := c.Ready(t.Context())
 	require.Error(t, err)
-	require.False(t, errors.As(err, &degraded), "calls fail now")
+	require.False(t, fault.IsDegraded(err), "calls fail now")
 	require.Greater(t, calls, 100)
 	require.LessOrEqual(t, logins(rec), 6, "a hot loop of logins: 1 that succeeded, and those after 0, 1, 2, 4, 8 seconds")
 	require.Equal(t, 1, told.count("not accepted"), "told once: %s", told.all())

@@ -38,8 +38,8 @@ var lookupSelf = fixed(http.MethodGet, "auth/token/lookup-self")
 // server's own token, because an unauthenticated health check says 200 while
 // every call fails (a full audit device, a token that has ended). The answer
 // is up to a second old. It is for everyone who asks, so it does not depend on
-// how long one of them is willing to wait. An error with a method Degraded that
-// says true is of a Vault that serves, with a token that cannot be replaced.
+// how long one of them is willing to wait. A degraded error (fault.IsDegraded) is
+// of a Vault that serves, with a token that cannot be replaced.
 func (c *Client) Ready(ctx context.Context) error {
 	if err := c.ready(context.WithoutCancel(ctx)); err != nil {
 		return err

@@ -73,15 +73,6 @@ func (c *Client) LogOut(ctx context.Context) error {
 	return err
 }
 
-// degradedError says that calls are served, and that it may not stay so.
-type degradedError struct{ why *fault.Error }
-
-func (d degradedError) Error() string { return d.why.Error() }
-func (d degradedError) Unwrap() error { return d.why }
-
-// Degraded tells the error from one of a Vault that does not serve.
-func (degradedError) Degraded() bool { return true }
-
 // trouble is what threatens the server's token, though Vault takes it.
 func (c *Client) trouble() error {
 	source, ok := c.tokens.(interface{ trouble() *fault.Error })
@@ -89,7 +80,7 @@ func (c *Client) trouble() error {
 		return nil
 	}
 	if why := source.trouble(); why != nil {
-		return degradedError{why}
+		return fault.Degraded(why)
 	}
 	return nil
 }
