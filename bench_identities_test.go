@@ -1,19 +1,10 @@
 package main_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"encoding/base64"
-	"encoding/json"
-	"math/big"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
 	"vault-mcp/devstack/devstacktest"
@@ -23,11 +14,6 @@ import (
 // per second with an API key and the server's own token, with 16 callers.
 const leastIdentity = 0.9
 
-const (
-	benchIssuer   = "https://issuer.example"
-	benchAudience = "https://vault-mcp.example/mcp"
-)
-
 // BenchmarkIdentities compares, in one run, calls with an API key, with a JWT
 // whose key is at hand, and under a child token, in the way of BenchmarkCompare.
 func BenchmarkIdentities(b *testing.B) {
@@ -36,9 +22,9 @@ func BenchmarkIdentities(b *testing.B) {
 	require.NoError(b, v.Request(b.Context(), http.MethodPut, "sys/policies/acl/mcp-agent-bench", obj{
 		"policy": `path "secret/data/` + barePath + `*" { capabilities = ["read"] }`,
 	}, nil))
-	jwks, token := benchToken(b)
-	env := settings(b, v, "API_KEYS_JSON={\""+benchKey+"\":\"bench\"}", "RATE_LIMIT_REQUESTS=1000000", "LOG_LEVEL=info",
-		"JWT_ISSUER="+benchIssuer, "JWT_AUDIENCE="+benchAudience, "JWT_JWKS_FILE="+jwks)
+	issuer := newIssuer(b, "https://issuer.example")
+	token := issuer.token(obj{"sub": "bench", "scope": "read"})
+	env := append(settings(b, v, "API_KEYS_JSON={\""+benchKey+"\":\"bench\"}", "RATE_LIMIT_REQUESTS=1000000", "LOG_LEVEL=info"), issuer.home()...)
 	plain := startHTTP(b, env)
 	child := startHTTP(b, append(settings(b, v, "API_KEYS_JSON={\""+benchKey+"\":\"bench\"}", "RATE_LIMIT_REQUESTS=1000000", "LOG_LEVEL=info"),
 		"CHILD_TOKEN_ENABLED=true"))
@@ -59,27 +45,4 @@ func BenchmarkIdentities(b *testing.B) {
 		targets = append(targets, target{c.name + ", 16 callers, of API key", ratio(results[c.name][16], results["API key"][16], perSecond), leastIdentity, false})
 	}
 	writeTargets(b, &out, targets)
-}
-
-// benchToken makes a signing key, its JWKS file, and a token of an hour.
-func benchToken(b *testing.B) (jwks, token string) {
-	b.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(b, err)
-	set, err := json.Marshal(obj{"keys": []obj{{
-		"kty": "RSA", "kid": "bench", "use": "sig", "alg": "RS256",
-		"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()),
-		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes()),
-	}}})
-	require.NoError(b, err)
-	jwks = filepath.Join(b.TempDir(), "jwks.json")
-	require.NoError(b, os.WriteFile(jwks, set, 0o600))
-	unsigned := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"iss": benchIssuer, "aud": benchAudience, "sub": "bench", "scope": "read",
-		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
-	})
-	unsigned.Header["kid"] = "bench"
-	token, err = unsigned.SignedString(key)
-	require.NoError(b, err)
-	return jwks, token
 }

@@ -110,13 +110,15 @@ func TestBadRedisURL(t *testing.T) {
 func TestClientCredentialsGoNoFurther(t *testing.T) {
 	v, k := devstacktest.Engines(t), devstacktest.KMS(t)
 	vaultSeen, kmsSeen := devstacktest.Recorder(t, v.Addr), devstacktest.Recorder(t, k.Endpoint)
-	env := append(settings(t, v, kmsOn(t, k)...), "VAULT_ADDR="+vaultSeen.URL, "AWS_KMS_ENDPOINT="+kmsSeen.URL)
+	home := newIssuer(t, "https://issuer.example")
+	token := home.token(obj{"sub": "dev"})
+	env := append(append(settings(t, v, kmsOn(t, k)...), home.home()...), "VAULT_ADDR="+vaultSeen.URL, "AWS_KMS_ENDPOINT="+kmsSeen.URL)
 	p := startHTTP(t, env)
 	for _, seen := range []*devstacktest.Rec{vaultSeen, kmsSeen} {
-		seen.LookFor(devKey, "Authorization: Bearer")
+		seen.LookFor(append(strings.Split(token, "."), devKey, "Authorization: Bearer")...)
 		seen.Reset()
 	}
-	for _, header := range []map[string]string{{"X-API-Key": devKey}, {"Authorization": "Bearer " + devKey}} {
+	for _, header := range []map[string]string{{"X-API-Key": devKey}, {"Authorization": "Bearer " + devKey}, {"Authorization": "Bearer " + token}} {
 		for _, frame := range []string{
 			toolCall(`"kv.write"`, `{"path":"a","data":{"k":"v"}}`), toolCall(`"kv.read"`, `{"path":"a","wrap_ttl":"60s"}`),
 			toolCall(`"kms.encrypt"`, `{"plaintext":"YQ=="}`),

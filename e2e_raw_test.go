@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os/exec"
 	"regexp"
@@ -120,20 +121,25 @@ func postRaw(t *testing.T, url, key, body string, header map[string]string) (int
 // exchange posts a body with the headers of a good request, but for those given.
 func exchange(t *testing.T, url, key, body string, header map[string]string) raw {
 	t.Helper()
+	all := http.Header{}
+	if key != "" {
+		all.Set("X-API-Key", key)
+	}
+	for name, value := range header {
+		all.Set(name, value)
+	}
+	return post(t, url, body, all)
+}
+
+// post is exchange with headers that may stand twice, and may be misspelt.
+func post(t *testing.T, url, body string, header http.Header) raw {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(t, err)
-	if key != "" {
-		req.Header.Set("X-API-Key", key)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json, text/event-stream")
-	for name, value := range header {
-		if name == "Host" {
-			req.Host = value
-			continue
-		}
-		req.Header.Set(name, value)
-	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+	maps.Copy(req.Header, header)
+	req.Host = header.Get("Host")
+	req.Header.Del("Host")
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -227,9 +228,14 @@ func openHTTP(t testing.TB, url, key, version string) caller {
 }
 
 func httpTransport(url, key string) *mcp.StreamableClientTransport {
+	return showing(url, withKey(key))
+}
+
+// showing is a transport whose every request has a credential.
+func showing(url string, credential http.Header) *mcp.StreamableClientTransport {
 	return &mcp.StreamableClientTransport{
 		Endpoint: url + "/mcp", MaxRetries: -1,
-		HTTPClient: &http.Client{Transport: withKey{key}},
+		HTTPClient: &http.Client{Transport: bearing{credential}},
 	}
 }
 
@@ -242,11 +248,15 @@ func connect(t testing.TB, transport mcp.Transport, version string) *mcp.ClientS
 	return session
 }
 
-type withKey struct{ key string }
+// withKey and withToken are credentials as they stand in a request.
+func withKey(key string) http.Header     { return http.Header{"X-Api-Key": {key}} }
+func withToken(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
-func (k withKey) RoundTrip(r *http.Request) (*http.Response, error) {
+type bearing struct{ credential http.Header }
+
+func (b bearing) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.Header.Set("X-API-Key", k.key)
+	maps.Copy(r.Header, b.credential)
 	return http.DefaultTransport.RoundTrip(r)
 }
 
@@ -281,7 +291,9 @@ func readReply(t testing.TB, res *mcp.CallToolResult) reply {
 }
 
 // openRPC calls as a user of curl would: one POST, no handshake.
-func openRPC(url, key string) caller {
+func openRPC(url, key string) caller { return rpcShowing(url, withKey(key)) }
+
+func rpcShowing(url string, credential http.Header) caller {
 	return func(t testing.TB, tool string, args map[string]any) reply {
 		t.Helper()
 		body, err := json.Marshal(map[string]any{
@@ -291,7 +303,7 @@ func openRPC(url, key string) caller {
 		require.NoError(t, err)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/mcp/rpc", strings.NewReader(string(body)))
 		require.NoError(t, err)
-		req.Header.Set("X-API-Key", key)
+		maps.Copy(req.Header, credential)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Accept", "application/json")
 		resp, err := http.DefaultClient.Do(req)

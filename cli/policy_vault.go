@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"vault-mcp/config"
 	"vault-mcp/fault"
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
@@ -113,7 +115,7 @@ that runs with child tokens takes new ones for a policy that changed, within a m
 
 // open makes what was chosen, and a client of the operator's.
 func (c *chosen) open(o *options) (wanted, *vaultx.Client, error) {
-	cfg, err := o.load()
+	cfg, err := o.loadForOperator()
 	if err != nil {
 		return wanted{}, nil, err
 	}
@@ -123,6 +125,19 @@ func (c *chosen) open(o *options) (wanted, *vaultx.Client, error) {
 	}
 	client, err := o.operatorVault(cfg, c.tokenFile)
 	return w, client, err
+}
+
+// loadForOperator reads the settings of a server that is not started here: a
+// VAULT_TOKEN in the environment is the operator's own and not one of them, so it
+// does not contradict those by which the server logs in.
+func (o *options) loadForOperator() (*config.Config, error) {
+	env := o.env
+	if env == nil {
+		env = os.Environ()
+	}
+	server := *o
+	server.env = slices.DeleteFunc(slices.Clone(env), func(entry string) bool { return strings.HasPrefix(entry, "VAULT_TOKEN=") })
+	return server.load()
 }
 
 // compare tells of each policy and of the role in what Vault's differs.
