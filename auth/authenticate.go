@@ -43,7 +43,7 @@ type Authenticator struct {
 	home  *home
 	keys  map[digest]holder // of KeysJSON
 	known []Identity        // of KeysJSON, for Explain
-	file  *watched[keySet]  // nil: no file
+	file  *Watched[*keySet] // nil: no file
 	jwts  *jwts             // nil: no JWT is accepted
 	mtls  *mtls             // nil: certificates do not count
 	local holder            // of a stdio process without a key
@@ -171,7 +171,7 @@ func (a *Authenticator) Launch(ctx context.Context) (*Principal, error) {
 func (a *Authenticator) Check(ctx context.Context) error {
 	wrong := []error{a.mtls.check()}
 	if a.file != nil {
-		wrong = append(wrong, a.file.failure())
+		wrong = append(wrong, a.file.Failure())
 	}
 	if a.jwts != nil {
 		wrong = append(wrong, a.jwts.failure(ctx))
@@ -192,7 +192,7 @@ func (a *Authenticator) verify(key string) (*Principal, error) {
 	d := digestOf(key)
 	of := a.keys[d]
 	if of == (holder{}) && a.file != nil {
-		of = a.file.current().find(keyID(key), &d)
+		of = a.file.Current().find(keyID(key), &d)
 	}
 	switch {
 	case of == (holder{}):

@@ -19,9 +19,9 @@ type keySet map[string]*fileKey
 
 // watchKeys reads the file of keys for the first time; it must be right or not
 // there.
-func watchKeys(path string, h *home) (*watched[keySet], error) {
+func watchKeys(path string, h *home) (*Watched[*keySet], error) {
 	file := NewKeyFile(path)
-	return watch(path, func() (*keySet, fs.FileInfo, error) {
+	return watchOne(path, func() (*keySet, fs.FileInfo, error) {
 		doc, info, err := file.read()
 		if err != nil {
 			return nil, nil, err

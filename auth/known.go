@@ -14,7 +14,7 @@ func (a *Authenticator) Known() []*Principal {
 		all = append(all, key.principal)
 	}
 	if a.file != nil {
-		if set := a.file.current(); set != nil {
+		if set := a.file.Current(); set != nil {
 			for _, key := range *set {
 				all = append(all, key.holder.principal)
 			}
