@@ -42,7 +42,7 @@ type Authenticator struct {
 	opt   Options
 	home  *home
 	keys  map[digest]holder // of KeysJSON
-	known []Identity        // of KeysJSON, for Explain
+	known []Identity        // of KeysJSON
 	file  *Watched[*keySet] // nil: no file
 	jwts  *jwts             // nil: no JWT is accepted
 	mtls  *mtls             // nil: certificates do not count
@@ -76,7 +76,7 @@ func New(opt Options) (*Authenticator, error) {
 	h.rules = rules
 	mistakes := []error{err, a.openKeys(opt, h), opt.checkLaunch()}
 	if opt.LaunchSubject != "" {
-		a.local, err = h.holder(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
+		a.local, err = h.holder(launchIdentity(opt.LaunchSubject))
 		if err != nil {
 			mistakes = append(mistakes, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg))
 		}
