@@ -201,6 +201,35 @@ func vaultTrail(t *testing.T, path string) (entries []vaultEntry) {
 	return entries
 }
 
+// One subject of home and one of a further issuer with the same name call under
+// policies of their own, which whoami names; and Vault, too, refuses what a rule
+// takes away.
+func TestChildTokensOfTwins(t *testing.T) {
+	v := devstacktest.Engines(t)
+	home := principal("twin")
+	further := with(home, func(p *auth.Principal) {
+		p.Method, p.Issuer, p.Prefix, p.Grants = auth.MethodJWT, "https://ci.example", "ci/twin", auth.Grants{}
+		p.Tools = auth.ToolFilter{Only: []string{"kv.read", "kv.write", "whoami"}}
+	})
+	r := childRig(t, v, filepath.Join(t.TempDir(), "children"), home, further)
+	named := map[string]bool{}
+	for _, p := range []*auth.Principal{home, further} {
+		r.must(t, p, "kv.write", `{"path":"app","data":{"of":"`+p.Prefix+`"}}`)
+		require.Contains(t, string(r.must(t, p, "kv.read", `{"path":"app"}`).JSON), p.Prefix)
+		var who struct {
+			Policy string `json:"policy"`
+		}
+		require.NoError(t, json.Unmarshal(r.must(t, p, "whoami", `{}`).JSON, &who))
+		require.Equal(t, p.Policy("tools-agent-"), who.Policy)
+		named[who.Policy] = true
+	}
+	require.Len(t, named, 2)
+	_, f := r.run(with(further, func(p *auth.Principal) { p.Tools = auth.ToolFilter{} }), "kv.list", `{"prefix":""}`)
+	require.ErrorIs(t, f, fault.Forbidden)
+	require.Contains(t, f.Msg, "policy in Vault")
+	r.must(t, home, "kv.list", `{"prefix":""}`)
+}
+
 // A database user outlives the server that got it, and the next one renews it and
 // gives it back, with which nothing of it is left in Vault.
 func TestLeaseOutlivesChildTokens(t *testing.T) {
