@@ -69,6 +69,7 @@ func TestChildTokensEndToEnd(t *testing.T) {
 		require.Empty(t, reply.code(), "%v", reply.body)
 		reply = call(t, "kv.read", obj{"path": "app", "wrap_ttl": "60s"})
 		require.Empty(t, reply.code(), "%v", reply.body)
+		require.Equal(t, policy, call(t, "whoami", obj{}).body["policy"])
 	}
 	killed := startHTTP(t, env)
 	use(killed)

@@ -42,8 +42,8 @@ type Authenticator struct {
 	opt   Options
 	home  *home
 	keys  map[digest]holder // of KeysJSON
-	known []Identity        // of KeysJSON, for Explain
-	file  *watched[keySet]  // nil: no file
+	known []Identity        // of KeysJSON
+	file  *Watched[*keySet] // nil: no file
 	jwts  *jwts             // nil: no JWT is accepted
 	mtls  *mtls             // nil: certificates do not count
 	local holder            // of a stdio process without a key
@@ -76,7 +76,7 @@ func New(opt Options) (*Authenticator, error) {
 	h.rules = rules
 	mistakes := []error{err, a.openKeys(opt, h), opt.checkLaunch()}
 	if opt.LaunchSubject != "" {
-		a.local, err = h.holder(Identity{Subject: opt.LaunchSubject, Method: MethodLaunch, Scopes: AllScopes()})
+		a.local, err = h.holder(launchIdentity(opt.LaunchSubject))
 		if err != nil {
 			mistakes = append(mistakes, fault.New(fault.Invalid, "the subject of a stdio server: "+fault.From(err).Msg))
 		}
@@ -171,7 +171,7 @@ func (a *Authenticator) Launch(ctx context.Context) (*Principal, error) {
 func (a *Authenticator) Check(ctx context.Context) error {
 	wrong := []error{a.mtls.check()}
 	if a.file != nil {
-		wrong = append(wrong, a.file.failure())
+		wrong = append(wrong, a.file.Failure())
 	}
 	if a.jwts != nil {
 		wrong = append(wrong, a.jwts.failure(ctx))
@@ -192,7 +192,7 @@ func (a *Authenticator) verify(key string) (*Principal, error) {
 	d := digestOf(key)
 	of := a.keys[d]
 	if of == (holder{}) && a.file != nil {
-		of = a.file.current().find(keyID(key), &d)
+		of = a.file.Current().find(keyID(key), &d)
 	}
 	switch {
 	case of == (holder{}):

@@ -1,9 +1,6 @@
 package auth
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -27,28 +24,14 @@ func (a *Authenticator) Explain(id Identity) ([]Explanation, error) {
 	if _, err := Slug(id.Subject); err != nil {
 		return nil, err
 	}
+	known, err := a.identities()
+	if err != nil {
+		return nil, err
+	}
 	var all []Explanation
-	if id.Method == MethodAPIKey && id.Issuer == "" {
-		for _, key := range a.known {
-			if key.Subject == id.Subject {
-				all = append(all, a.home.explain(key))
-			}
-		}
-		if a.file != nil {
-			doc, _, err := NewKeyFile(a.opt.KeysFile).read()
-			if err != nil {
-				return nil, err
-			}
-			for i := range doc.Keys {
-				if doc.Keys[i].Subject != id.Subject {
-					continue
-				}
-				key, err := doc.Keys[i].identity()
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, a.home.explain(key))
-			}
+	for _, key := range known {
+		if key.Subject == id.Subject && key.Method == id.Method && key.Issuer == id.Issuer {
+			all = append(all, a.home.explain(key))
 		}
 	}
 	if len(all) == 0 {
@@ -57,7 +40,6 @@ func (a *Authenticator) Explain(id Identity) ([]Explanation, error) {
 		supposed.Supposed = id.Method != MethodLaunch
 		all = append(all, supposed)
 	}
-	slices.SortStableFunc(all, func(x, y Explanation) int { return cmp.Compare(x.Identity.CredentialID, y.Identity.CredentialID) })
 	return all, nil
 }
 

@@ -125,8 +125,8 @@ func (s *jwks) find(alg string, h *jwtHeader) []any {
 }
 
 // watchJWKS is a key set in a file that is read again when it changes.
-func watchJWKS(path string) (*watched[jwks], error) {
-	return watch(path, func() (*jwks, fs.FileInfo, error) {
+func watchJWKS(path string) (*Watched[*jwks], error) {
+	return watchOne(path, func() (*jwks, fs.FileInfo, error) {
 		data, info, err := readUnforged(path, maxJWKS)
 		if err != nil {
 			return nil, nil, err

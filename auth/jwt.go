@@ -225,9 +225,9 @@ func (i *issuer) tryKeys(set *jwks, method jwt.SigningMethod, t *parsedJWT) (fou
 }
 
 // fileKeys are the keys of a file.
-type fileKeys struct{ file *watched[jwks] }
+type fileKeys struct{ file *Watched[*jwks] }
 
-func (f fileKeys) current(context.Context) (*jwks, error) { return f.inForce(f.file.current()) }
+func (f fileKeys) current(context.Context) (*jwks, error) { return f.inForce(f.file.Current()) }
 
 func (f fileKeys) newer(context.Context, *jwks) (*jwks, error) { return f.inForce(f.file.latest()) }
 
@@ -239,7 +239,7 @@ func (f fileKeys) inForce(set *jwks) (*jwks, error) {
 }
 
 func (f fileKeys) failure(context.Context) error {
-	if err := f.file.failure(); err != nil {
+	if err := f.file.Failure(); err != nil {
 		return fault.Wrap(fault.Unavailable, "the file of its keys: "+fault.From(err).Msg, err)
 	}
 	return nil

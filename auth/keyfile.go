@@ -191,7 +191,7 @@ func (f *KeyFile) Rotate(id string, overlap time.Duration) (secret.Text, KeyReco
 }
 
 // Revoke takes a key out of the file, with both its secrets. A running server
-// that can read the file refuses it within two seconds; see watched for one
+// that can read the file refuses it within two seconds; see Watched for one
 // that cannot.
 func (f *KeyFile) Revoke(id string) error {
 	return f.update(func(doc *keyDocument) error {

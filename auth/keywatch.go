@@ -7,10 +7,11 @@ import (
 
 // fileKey is a key of the file, ready to be compared.
 type fileKey struct {
-	digest  digest // of the current secret
-	holder  holder
-	before  digest // of the secret before the last rotation
-	earlier holder // of that, whose principal ends sooner; nobody if there is none
+	identity Identity // who bears it
+	digest   digest   // of the current secret
+	holder   holder
+	before   digest // of the secret before the last rotation
+	earlier  holder // of that, whose principal ends sooner; nobody if there is none
 }
 
 // keySet is what one state of the file says, by id. It is not changed once it is
@@ -19,9 +20,9 @@ type keySet map[string]*fileKey
 
 // watchKeys reads the file of keys for the first time; it must be right or not
 // there.
-func watchKeys(path string, h *home) (*watched[keySet], error) {
+func watchKeys(path string, h *home) (*Watched[*keySet], error) {
 	file := NewKeyFile(path)
-	return watch(path, func() (*keySet, fs.FileInfo, error) {
+	return watchOne(path, func() (*keySet, fs.FileInfo, error) {
 		doc, info, err := file.read()
 		if err != nil {
 			return nil, nil, err
@@ -40,7 +41,7 @@ func (h *home) keySet(doc *keyDocument) (keySet, error) {
 		if err != nil {
 			return nil, err
 		}
-		entry := &fileKey{}
+		entry := &fileKey{identity: id}
 		entry.digest, _ = parseDigest(key.SHA256) // checked when it was read
 		if entry.holder, err = h.holder(id); err != nil {
 			return nil, err

@@ -68,19 +68,20 @@ func (p *Principal) ID() string {
 	return issuerName(p.Issuer) + "--" + p.Slug
 }
 
-// PolicyPrefix is what the names of the principals' Vault policies begin with,
-// unless configuration has it otherwise.
-const PolicyPrefix = "mcp-agent-"
+// Policy is the name of the principal's policy in Vault, which begins with what
+// CHILD_TOKEN_POLICY_PREFIX says.
+func (p *Principal) Policy(prefix string) string { return prefix + p.ID() }
 
-// Policy is the name of the principal's Vault policy.
-func (p *Principal) Policy() string { return PolicyPrefix + p.ID() }
+// maxIssuerHost is the longest host that stands in an id, in bytes: with the
+// longest prefix of policies and the longest slug, Vault takes the name.
+const maxIssuerHost = 40
 
-// issuerName is short for a further issuer: its host, for people, and 64 bits of
-// a digest. Rules about two issuers with one name are refused.
+// issuerName is short for a further issuer: its host, for people, if that is short,
+// and 64 bits of a digest. Rules about two issuers with one name are refused.
 func issuerName(issuer string) string {
 	host := "issuer"
 	if u, err := url.Parse(issuer); err == nil {
-		if slug, err := Slug(u.Hostname()); err == nil {
+		if slug, err := Slug(u.Hostname()); err == nil && len(slug) <= maxIssuerHost {
 			host = slug
 		}
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,10 @@ type rule struct {
 type ToolFilter struct {
 	Only   []string // empty: all
 	Except []string
+}
+
+func (f ToolFilter) equal(g ToolFilter) bool {
+	return slices.Equal(f.Only, g.Only) && slices.Equal(f.Except, g.Except)
 }
 
 // pattern is a literal, or with open the beginning of a text.

@@ -3,27 +3,36 @@ package auth
 import (
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Watched is what some files say, as they stand: certificates with their key,
-// certificate authorities. It needs no goroutine. Who asks for it when the last
-// look at the files is a second old takes the next one; the others go on with
-// what there is, unless that look is late.
+// recheck is how old a look at watched files may be. After twice this time nobody
+// goes on without a new look.
+const recheck = time.Second
+
+// patience is how long what files said before is in force while it may be a
+// revocation that cannot be read. After it nothing is, until they are mended.
+const patience = time.Minute
+
+// Watched is what some files say, as they stand: keys, certificates, authorities.
+// It needs no goroutine. Who asks for it when the last look at the files is a
+// second old takes the next one; the others go on with what there is, unless that
+// look is late.
 //
 // Files that cannot be read, or are not right, leave in force what they said
-// before, and Failure says so.
+// before, so that a slip of the editor locks nobody out, and Failure says so.
 type Watched[T any] struct {
 	files    []string
-	read     func() (T, error)
+	read     reader[T]
 	patience time.Duration
 	told     func(error)
 
-	value  atomic.Pointer[T]
-	start  time.Time    // of the monotonic clock that looked counts on
-	looked atomic.Int64 // when the last look began, in nanoseconds after start
+	value  atomic.Pointer[T] // never nil
+	start  time.Time         // of the monotonic clock that looked counts on
+	looked atomic.Int64      // when the last look began, in nanoseconds after start
 
 	mu      sync.Mutex // held while looking
 	seen    []fs.FileInfo
@@ -31,6 +40,11 @@ type Watched[T any] struct {
 	err     error
 	since   time.Time // when err was first seen
 }
+
+// reader reads files and says what they were when they were open. No info at all:
+// what they were before, which is never newer than what was read. A nil one: there
+// is no such file, which may be right.
+type reader[T any] func() (T, []fs.FileInfo, error)
 
 // WatchOptions are those of Watch.
 type WatchOptions struct {
@@ -45,7 +59,24 @@ type WatchOptions struct {
 
 // Watch reads the files for the first time; they must be right.
 func Watch[T any](files []string, read func() (T, error), opt WatchOptions) (*Watched[T], error) {
+	return watch(files, func() (T, []fs.FileInfo, error) {
+		value, err := read()
+		return value, nil, err
+	}, opt)
+}
+
+// watchOne watches one file, of which read tells what it was when it was open. As
+// it may hold a revocation, patience has an end.
+func watchOne[T any](path string, read func() (T, fs.FileInfo, error)) (*Watched[T], error) {
+	return watch([]string{path}, func() (T, []fs.FileInfo, error) {
+		value, info, err := read()
+		return value, []fs.FileInfo{info}, err
+	}, WatchOptions{Patience: patience})
+}
+
+func watch[T any](files []string, read reader[T], opt WatchOptions) (*Watched[T], error) {
 	w := &Watched[T]{files: files, read: read, patience: opt.Patience, start: time.Now()}
+	w.value.Store(new(T))
 	w.look()
 	w.told = opt.Told // of what changes from now on
 	return w, w.err
@@ -65,6 +96,14 @@ func (w *Watched[T]) Current() T {
 		w.lookIfDue()
 		w.mu.Unlock()
 	}
+	return *w.value.Load()
+}
+
+// latest is what the files say after a look, whether one is due or not.
+func (w *Watched[T]) latest() T {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.look()
 	return *w.value.Load()
 }
 
@@ -116,15 +155,17 @@ func (w *Watched[T]) takeUp() bool {
 	if w.err == nil && w.settled && sameFiles(infos, w.seen) {
 		return false
 	}
-	value, err := w.read()
+	value, opened, err := w.read()
 	w.err = err
 	if err != nil {
-		if w.value.Load() == nil {
-			w.value.Store(new(T))
-		}
 		return false
 	}
-	again := before(infos, w.seen)
+	if opened != nil {
+		infos = opened
+	}
+	// What was read stood there before if it was only read again for being young,
+	// or if there is still no file.
+	again := w.seen != nil && sameFiles(infos, w.seen)
 	w.value.Store(&value)
 	w.seen, w.settled = infos, true
 	for _, info := range infos {
@@ -135,20 +176,13 @@ func (w *Watched[T]) takeUp() bool {
 	return !again
 }
 
-// before reports whether what was read stood there before: it was only read
-// again for being young.
-func before(infos, seen []fs.FileInfo) bool { return seen != nil && sameFiles(infos, seen) }
+func sameFiles(a, b []fs.FileInfo) bool { return slices.EqualFunc(a, b, same) }
 
-func sameFiles(a, b []fs.FileInfo) bool {
-	if len(a) != len(b) {
-		return false
+func same(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	for i := range a {
-		if a[i] == nil || b[i] == nil || !same(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
 func sameText(a, b error) bool {

@@ -29,6 +29,11 @@ type supposition struct {
 // flags adds what tells of an identity to the doctor's flags.
 func (s *supposition) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.subject, "subject", "", "explain what this subject could do, and by which rule, instead of looking for what is wrong")
+	s.credentialFlags(flags)
+}
+
+// credentialFlags adds what tells by which credential a subject calls.
+func (s *supposition) credentialFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.source, "source", "", "with --subject: by which credential, api_key, jwt, mtls or launch (default api_key; jwt with --issuer or --claim, mtls with --certificate)")
 	flags.StringVar(&s.issuer, "issuer", "", "with --subject: of which further issuer of tokens")
 	flags.StringArrayVar(&s.claims, "claim", nil, "with --subject: a claim of its token, as name=value or /json/pointer=value; repeatable")
@@ -44,8 +49,6 @@ func (s *supposition) asked(cmd *cobra.Command) bool {
 func (s *supposition) identity() (auth.Identity, error) {
 	id := auth.Identity{Subject: s.subject, Issuer: s.issuer, Names: s.names}
 	switch {
-	case s.subject == "":
-		return id, usage("--subject is needed: about whom is the question?")
 	case s.source != "":
 		id.Method = auth.Method(s.source)
 	case s.issuer != "" || len(s.claims) > 0:
@@ -114,6 +117,9 @@ type diagnosedTool struct {
 // explain says what a subject could do. It asks nobody: what counts is what the
 // settings say.
 func (o *options) explain(s *supposition, asJSON bool) error {
+	if s.subject == "" {
+		return usage("--subject is needed: about whom is the question?")
+	}
 	id, err := s.identity()
 	if err != nil {
 		return err
@@ -166,7 +172,7 @@ func diagnose(e *auth.Explanation, c *tools.Catalog, access *tools.Access, cfg *
 		return d
 	}
 	p := e.Principal
-	d.Slug, d.Prefix, d.Policy, d.Scopes, d.Ceiling = p.Slug, p.Prefix, p.Policy(), p.Scopes, p.Ceiling
+	d.Slug, d.Prefix, d.Policy, d.Scopes, d.Ceiling = p.Slug, p.Prefix, p.Policy(cfg.Child.PolicyPrefix), p.Scopes, p.Ceiling
 	d.Grants, d.Expires, d.Binds = p.Grants, p.ExpiresAt, p.BindCiphertexts || cfg.KMS.SubjectContext
 	if p.Limit != (auth.Limit{}) {
 		d.Limit = &diagnosedLimit{p.Limit.Requests, int(p.Limit.Window / time.Second), cmp.Or(p.Limit.Burst, p.Limit.Requests)}

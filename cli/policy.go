@@ -44,6 +44,7 @@ tools that are on (TOOLS_EXCLUDE, READ_ONLY) need, and from each principal's pre
 // chosen is what the commands are about.
 type chosen struct {
 	subjects   []string
+	by         supposition // by which credential the subjects call
 	all        bool
 	server     bool
 	serverName string
@@ -52,6 +53,7 @@ type chosen struct {
 
 func (c *chosen) flags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&c.subjects, "subject", nil, "whose policy; repeatable")
+	c.by.credentialFlags(flags)
 	flags.BoolVar(&c.all, "all", false, "the policy of every principal of API_KEYS_JSON, API_KEYS_FILE and SUBJECT")
 	flags.BoolVar(&c.server, "server", false, "also the policy of the server's own token and, with CHILD_TOKEN_ENABLED, the token role CHILD_TOKEN_ROLE")
 	flags.StringVar(&c.serverName, "server-policy", serverPolicyName, "name of the policy of the server's own token")
@@ -64,10 +66,10 @@ func (c *chosen) vaultFlags(flags *pflag.FlagSet) {
 
 // namedPolicy is a policy of Vault by its name.
 type namedPolicy struct {
-	name      string
-	of        string          // for people
-	principal *auth.Principal // nil: of the server
-	policy    tools.Policy
+	name       string
+	of         string            // for people
+	principals []*auth.Principal // of one id; none: of the server
+	policy     tools.Policy
 }
 
 // wanted is what Vault should hold.
@@ -95,9 +97,13 @@ func (c *chosen) wanted(cfg *config.Config) (w wanted, err error) {
 	if !cfg.KMS.Enabled {
 		forVault = slices.DeleteFunc(slices.Clone(w.on), (*tools.Tool).UsesKMS)
 	}
-	for _, p := range principals {
+	for _, ps := range principals {
+		of := printable(ps[0].Subject)
+		if ps[0].Issuer != "" {
+			of += " of " + printable(ps[0].Issuer)
+		}
 		w.policies = append(w.policies, namedPolicy{
-			tools.PolicyName(cfg.Child.PolicyPrefix, p), printable(p.Subject), p, tools.NewPolicy(forVault, mounts(cfg), p),
+			ps[0].Policy(cfg.Child.PolicyPrefix), of, ps, tools.NewPolicy(forVault, mounts(cfg), ps...),
 		})
 	}
 	if !c.server {
@@ -108,7 +114,7 @@ func (c *chosen) wanted(cfg *config.Config) (w wanted, err error) {
 	case !cfg.Child.Enabled && len(principals) == 0:
 		return w, usage("--server without CHILD_TOKEN_ENABLED wants --subject or --all: the server's token then needs what they need")
 	case !cfg.Child.Enabled:
-		policy = tools.NewPolicy(forVault, mounts(cfg), principals...)
+		policy = tools.NewPolicy(forVault, mounts(cfg), slices.Concat(principals...)...)
 	case cfg.Child.Role == "":
 		return w, usage("--server with CHILD_TOKEN_ENABLED wants CHILD_TOKEN_ROLE, the token role through which child tokens are made")
 	default:
@@ -133,24 +139,46 @@ func childRole(cfg *config.Config) *vaultx.TokenRole {
 	return &vaultx.TokenRole{Name: cfg.Child.Role, Policies: cfg.Child.PolicyPrefix, Longest: tools.LeaseLife}
 }
 
-// principals are those that were chosen.
-func (c *chosen) principals(cfg *config.Config) ([]*auth.Principal, error) {
+// principals are those that were chosen, together where they are of one id.
+func (c *chosen) principals(cfg *config.Config) ([][]*auth.Principal, error) {
+	if len(c.subjects) == 0 && (c.by.source != "" || c.by.issuer != "" || len(c.by.claims)+len(c.by.names) > 0) {
+		return nil, usage("--source, --issuer, --claim and --certificate want --subject: whose policy?")
+	}
 	authn, err := openAuth(cfg)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	var list []*auth.Principal
+	var list [][]*auth.Principal
+	take := func(ps []*auth.Principal) {
+		i := slices.IndexFunc(list, func(others []*auth.Principal) bool { return others[0].ID() == ps[0].ID() })
+		if i < 0 {
+			i, list = len(list), append(list, nil)
+		}
+		list[i] = ps // of a subject that is named there may be more than is known
+	}
 	if c.all {
-		list = authn.Known()
+		known := authn.Known() // in the order of their ids
+		for len(known) > 0 {
+			n := 1
+			for n < len(known) && known[n].ID() == known[0].ID() {
+				n++
+			}
+			take(known[:n])
+			known = known[n:]
+		}
 	}
 	for _, subject := range c.subjects {
-		p, err := authn.PrincipalOf(subject)
+		by := c.by
+		by.subject = subject
+		id, err := by.identity()
+		if err != nil {
+			return nil, err
+		}
+		ps, err := authn.PrincipalsOf(id)
 		if err != nil {
 			return nil, usage("--subject: %s", fault.From(err).Msg)
 		}
-		if !slices.ContainsFunc(list, func(other *auth.Principal) bool { return other.ID() == p.ID() }) {
-			list = append(list, p)
-		}
+		take(ps)
 	}
 	return list, nil
 }
@@ -181,11 +209,11 @@ none, is shown as a comment.`,
 			case "json":
 				return w.object(o.out, func(p namedPolicy) (string, error) { return p.policy.JSON() })
 			case "iam":
-				w.policies = slices.DeleteFunc(w.policies, func(p namedPolicy) bool { return p.principal == nil })
+				w.policies = slices.DeleteFunc(w.policies, func(p namedPolicy) bool { return len(p.principals) == 0 })
 				if len(w.policies) == 0 {
 					return usage("--format iam is about principals: give --subject or --all")
 				}
-				return w.object(o.out, func(p namedPolicy) (string, error) { return tools.PolicyIAM(w.on, p.principal) })
+				return w.object(o.out, func(p namedPolicy) (string, error) { return tools.PolicyIAM(w.on, p.principals...) })
 			}
 			return usage("--format must be hcl, json or iam")
 		},

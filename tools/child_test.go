@@ -112,7 +112,7 @@ func childRig(t *testing.T, v *devstack.Vault, folder string, ps ...*auth.Princi
 	role := vaultx.TokenRole{Name: "tools-children", Policies: "tools-agent-", Longest: tools.LeaseLife}
 	require.NoError(t, root.WriteTokenRole(t.Context(), role))
 	for _, p := range ps {
-		require.NoError(t, root.WritePolicy(t.Context(), tools.PolicyName(role.Policies, p), tools.PolicyHCL(tools.NewCatalog(), rigMounts, p)))
+		require.NoError(t, root.WritePolicy(t.Context(), p.Policy(role.Policies), tools.PolicyHCL(tools.NewCatalog(), rigMounts, p)))
 	}
 	var policy tools.Policy
 	for _, rule := range vaultx.ServerRules(role.Name, role.Policies) {
@@ -199,6 +199,35 @@ func vaultTrail(t *testing.T, path string) (entries []vaultEntry) {
 	}
 	require.NoError(t, lines.Err())
 	return entries
+}
+
+// One subject of home and one of a further issuer with the same name call under
+// policies of their own, which whoami names; and Vault, too, refuses what a rule
+// takes away.
+func TestChildTokensOfTwins(t *testing.T) {
+	v := devstacktest.Engines(t)
+	home := principal("twin")
+	further := with(home, func(p *auth.Principal) {
+		p.Method, p.Issuer, p.Prefix, p.Grants = auth.MethodJWT, "https://ci.example", "ci/twin", auth.Grants{}
+		p.Tools = auth.ToolFilter{Only: []string{"kv.read", "kv.write", "whoami"}}
+	})
+	r := childRig(t, v, filepath.Join(t.TempDir(), "children"), home, further)
+	named := map[string]bool{}
+	for _, p := range []*auth.Principal{home, further} {
+		r.must(t, p, "kv.write", `{"path":"app","data":{"of":"`+p.Prefix+`"}}`)
+		require.Contains(t, string(r.must(t, p, "kv.read", `{"path":"app"}`).JSON), p.Prefix)
+		var who struct {
+			Policy string `json:"policy"`
+		}
+		require.NoError(t, json.Unmarshal(r.must(t, p, "whoami", `{}`).JSON, &who))
+		require.Equal(t, p.Policy("tools-agent-"), who.Policy)
+		named[who.Policy] = true
+	}
+	require.Len(t, named, 2)
+	_, f := r.run(with(further, func(p *auth.Principal) { p.Tools = auth.ToolFilter{} }), "kv.list", `{"prefix":""}`)
+	require.ErrorIs(t, f, fault.Forbidden)
+	require.Contains(t, f.Msg, "policy in Vault")
+	r.must(t, home, "kv.list", `{"prefix":""}`)
 }
 
 // A database user outlives the server that got it, and the next one renews it and

@@ -1,8 +1,6 @@
 package tools
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -17,24 +15,16 @@ type Permission struct {
 	Capabilities []string
 }
 
-// PolicyName is the name of a principal's policy in Vault. Of the operator's own
-// identities it is the prefix and the slug; a subject of a further issuer is
-// another principal, whose name holds "--", which no slug does.
-func PolicyName(prefix string, p *auth.Principal) string {
-	if p.Issuer == "" {
-		return prefix + p.Slug
-	}
-	sum := sha256.Sum256([]byte(p.Issuer))
-	return prefix + p.Slug + "--" + hex.EncodeToString(sum[:12])
-}
-
 // Permissions are what tools need for a principal, in the order of the tools:
 // its prefix and its grants stand in the paths. A tool for which the principal
-// has no granted name needs nothing. Scopes narrow nothing here: a policy is of
-// a subject, whose credentials may differ in scopes.
+// has no granted name, or that its rule takes away, needs nothing. Scopes narrow
+// nothing here: a policy is of a subject, whose credentials may differ in scopes.
 func Permissions(ts []*Tool, mounts vaultx.Mounts, p *auth.Principal) []Permission {
 	var all []Permission
 	for _, t := range ts {
+		if !t.within(p.Tools) {
+			continue
+		}
 		needed := len(all)
 		for _, need := range t.Needs {
 			for _, path := range policyPaths(need, t.Engine, mounts, p) {

@@ -2,6 +2,7 @@ package tools_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -94,5 +95,102 @@ func TestPolicyIAMGolden(t *testing.T) {
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, string(want), got, "run make gen and look at the difference")
+	}
+}
+
+// What a principal's rule takes away from it stands in no policy of it; and where
+// rules give its credentials other tools and prefixes, none lends another any.
+func TestPolicyLeavesOutWhatRulesTakeAway(t *testing.T) {
+	all := tools.NewCatalog().Tools()
+	grants := auth.Grants{"database": {"readonly"}, "ssh": {"web"}, "transit": {"orders"}, "kms": {"alias/dev"}}
+	for _, filter := range []auth.ToolFilter{
+		{},
+		{Only: []string{"kv.read", "kms_sign"}},
+		{Only: []string{"crypto"}},
+		{Except: []string{"credentials", "kv.delete"}},
+		{Only: []string{"read"}, Except: []string{"kms"}},
+		{Only: []string{"whoami"}},
+		{Except: []string{"kv", "transit", "db", "ssh", "kms"}},
+	} {
+		p := principal("dev")
+		p.Grants, p.Tools = grants, filter
+		access, err := tools.NewAccess(tools.NewCatalog(), tools.Offer{}, true)
+		require.NoError(t, err)
+		left, whole := map[string]bool{}, principal("dev")
+		whole.Grants = grants
+		for _, tool := range all {
+			left[tool.Name] = access.Permit(tool, p) == nil
+		}
+		var want []tools.Permission
+		for _, permission := range tools.Permissions(all, rigMounts, whole) {
+			if left[permission.Tool] {
+				want = append(want, permission)
+			}
+		}
+		require.Equal(t, want, tools.Permissions(all, rigMounts, p), "%v", filter)
+		iam, err := tools.PolicyIAM(all, p)
+		require.NoError(t, err)
+		require.Equal(t, left["kms.sign"], strings.Contains(iam, "kms:Sign"), "%v", filter)
+		require.Equal(t, left["kms.decrypt"], strings.Contains(iam, "kms:Decrypt"), "%v", filter)
+	}
+
+	a, b := principal("dev"), principal("dev")
+	a.Grants, a.Tools = auth.Grants{"transit": {"one"}, "kms": {"alias/one"}}, auth.ToolFilter{Only: []string{"transit.sign", "kms.sign"}}
+	b.Grants, b.Tools = auth.Grants{"transit": {"two"}, "kms": {"alias/two"}}, auth.ToolFilter{Only: []string{"transit.encrypt", "kms.encrypt"}}
+	hcl := tools.NewPolicy(all, rigMounts, a, b).HCL()
+	var paths []string
+	for path := range policyBlocks(t, hcl) {
+		paths = append(paths, path)
+	}
+	require.ElementsMatch(t, []string{"transit/sign/one", "transit/encrypt/two"}, paths)
+	iam, err := tools.PolicyIAM(all, a, b)
+	require.NoError(t, err)
+	var policy struct {
+		Statement []struct {
+			Sid       string
+			Action    []string
+			Condition map[string]map[string][]string
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(iam), &policy))
+	require.Len(t, policy.Statement, 2)
+	for i, want := range []struct{ sid, action, alias string }{{"VaultMcpAliases", "kms:Sign", "alias/one"}, {"VaultMcpAliases2", "kms:Encrypt", "alias/two"}} {
+		require.Equal(t, want.sid, policy.Statement[i].Sid)
+		require.Contains(t, policy.Statement[i].Action, want.action)
+		require.Equal(t, []string{want.alias}, policy.Statement[i].Condition["ForAnyValue:StringLike"]["kms:ResourceAliases"])
+	}
+	require.NotContains(t, policy.Statement[0].Action, "kms:Encrypt")
+	require.NotContains(t, policy.Statement[1].Action, "kms:Sign")
+}
+
+// Each principal has one name of a policy, whatever its issuer is called, and
+// Vault takes the longest.
+func TestPolicyNamesAreApart(t *testing.T) {
+	prefix, names := strings.Repeat("p", 64), map[string]bool{}
+	hosts := []string{"a.example", "A.example", "a.example.", "x.a.example", strings.Repeat("b", 40), strings.Repeat("b", 41), strings.Repeat("c.", 120) + "example", "[::1]"}
+	subjects := []string{"a", "A", "a.example", "a-b", "a--b", strings.Repeat("d", 128), "e" + strings.Repeat("-", 3)}
+	issuers := []string{""}
+	var rules []string
+	for i, host := range hosts {
+		for _, path := range []string{"", "/"} {
+			issuers = append(issuers, "https://"+host+path)
+			rules = append(rules, fmt.Sprintf(`{"issuer": "https://%s%s", "prefix": "of/i%d%s/{slug}"}`, host, path, i, strings.ReplaceAll(path, "/", "x")))
+		}
+	}
+	authn, err := auth.New(auth.Options{Prefix: "mcp", Rules: "[" + strings.Join(rules, ",") + "]"})
+	require.NoError(t, err)
+	for _, issuer := range issuers {
+		for _, subject := range subjects {
+			ps, err := authn.PrincipalsOf(auth.Identity{Subject: subject, Issuer: issuer, Method: auth.MethodJWT})
+			require.NoError(t, err, "%q of %q", subject, issuer)
+			require.Len(t, ps, 1)
+			name := ps[0].Policy(prefix)
+			require.NoError(t, vaultx.CheckPolicyName(name), "%q of %q", subject, issuer)
+			require.False(t, names[name], name)
+			names[name] = true
+			if issuer == "" {
+				require.Equal(t, prefix+ps[0].Slug, name)
+			}
+		}
 	}
 }

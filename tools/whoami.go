@@ -14,6 +14,7 @@ type whoamiOut struct {
 	AuthMethod string              `json:"auth_method" doc:"How the caller was verified: api_key, jwt, mtls or launch."`
 	Scopes     []string            `json:"scopes" doc:"What the caller may do: read, write, delete, list, or one of them narrowed to an engine, such as kv:read."`
 	Prefix     string              `json:"prefix" doc:"The path prefix under which all of the caller's secrets stand; tool paths are relative to it."`
+	Policy     string              `json:"policy,omitzero" doc:"The name of the caller's own policy in Vault, under which its calls are made; absent: they are made with the server's own rights."`
 	Grants     map[string][]string `json:"grants" doc:"Keys and roles that the caller may name, by engine; a trailing * matches any ending."`
 	Limits     whoamiLimits        `json:"limits" doc:"How many calls the caller may make."`
 	ExpiresAt  string              `json:"expires_at,omitzero" doc:"When the credential ends, RFC 3339; absent: it does not."`
@@ -51,6 +52,9 @@ func whoami(_ context.Context, env *Env, _ whoamiIn) (whoamiOut, error) {
 	}
 	if p.Grants == nil {
 		out.Grants = auth.Grants{}
+	}
+	if prefix := env.runner.opt.ChildPolicy; prefix != "" {
+		out.Policy = p.Policy(prefix)
 	}
 	if !p.ExpiresAt.IsZero() {
 		out.ExpiresAt = p.ExpiresAt.UTC().Format(time.RFC3339)
