@@ -125,21 +125,29 @@ func (noChildren) renewed(context.Context, secret.Text) bool { return false }
 
 // of is the child of a principal, which becomes the most recent one.
 func (s *children) of(spec ChildSpec) *child {
+	c, over := s.place(spec)
+	for _, old := range over {
+		old.evict() // not under the lock of all, which a child takes under its own
+	}
+	return c
+}
+
+// place is of, with those who have to leave for it.
+func (s *children) place(spec ChildSpec) (c *child, over []*child) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.kept[spec]; ok {
 		s.recent.MoveToFront(at)
-		return at.Value.(*child)
+		return at.Value.(*child), nil
 	}
-	c := &child{set: s, spec: spec}
+	c = &child{set: s, spec: spec}
 	s.kept[spec] = s.recent.PushFront(c)
 	for s.recent.Len() > s.opt.Max {
-		at := s.recent.Back()
-		old := s.recent.Remove(at).(*child)
+		old := s.recent.Remove(s.recent.Back()).(*child)
 		delete(s.kept, old.spec)
-		old.evict()
+		over = append(over, old)
 	}
-	return c
+	return c, over
 }
 
 // start begins work in the background, unless it is the end.
