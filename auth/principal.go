@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -68,20 +69,21 @@ func (p *Principal) ID() string {
 	return issuerName(p.Issuer) + "--" + p.Slug
 }
 
-// PolicyPrefix is what the names of the principals' Vault policies begin with,
-// unless configuration has it otherwise.
-const PolicyPrefix = "mcp-agent-"
+// Policy is the name of the principal's Vault policy, given what those of all
+// principals begin with: the one name of it, for whatever reads, writes or uses it.
+func (p *Principal) Policy(prefix string) string { return prefix + p.ID() }
 
-// Policy is the name of the principal's Vault policy.
-func (p *Principal) Policy() string { return PolicyPrefix + p.ID() }
+// maxIssuerHost bounds the host in the name of an issuer, so that a policy can be
+// named after each principal: Vault's names of them are bounded, too.
+const maxIssuerHost = 40
 
-// issuerName is short for a further issuer: its host, for people, and 64 bits of
-// a digest. Rules about two issuers with one name are refused.
+// issuerName is short for a further issuer: the beginning of its host, for people,
+// and 64 bits of a digest. Rules about two issuers with one name are refused.
 func issuerName(issuer string) string {
 	host := "issuer"
 	if u, err := url.Parse(issuer); err == nil {
 		if slug, err := Slug(u.Hostname()); err == nil {
-			host = slug
+			host = strings.TrimRight(slug[:min(len(slug), maxIssuerHost)], "-.")
 		}
 	}
 	sum := sha256.Sum256([]byte(issuer))

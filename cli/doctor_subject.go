@@ -166,7 +166,7 @@ func diagnose(e *auth.Explanation, c *tools.Catalog, access *tools.Access, cfg *
 		return d
 	}
 	p := e.Principal
-	d.Slug, d.Prefix, d.Policy, d.Scopes, d.Ceiling = p.Slug, p.Prefix, p.Policy(), p.Scopes, p.Ceiling
+	d.Slug, d.Prefix, d.Policy, d.Scopes, d.Ceiling = p.Slug, p.Prefix, p.Policy(cfg.Child.PolicyPrefix), p.Scopes, p.Ceiling
 	d.Grants, d.Expires, d.Binds = p.Grants, p.ExpiresAt, p.BindCiphertexts || cfg.KMS.SubjectContext
 	if p.Limit != (auth.Limit{}) {
 		d.Limit = &diagnosedLimit{p.Limit.Requests, int(p.Limit.Window / time.Second), cmp.Or(p.Limit.Burst, p.Limit.Requests)}

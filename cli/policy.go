@@ -97,7 +97,7 @@ func (c *chosen) wanted(o *options, cfg *config.Config) (w wanted, err error) {
 	}
 	for _, p := range principals {
 		w.policies = append(w.policies, namedPolicy{
-			tools.PolicyName(cfg.Child.PolicyPrefix, p), printable(p.Subject), p, tools.NewPolicy(forVault, mounts(cfg), p),
+			p.Policy(cfg.Child.PolicyPrefix), printable(p.Subject), p, tools.NewPolicy(forVault, mounts(cfg), p),
 		})
 	}
 	if !c.server {

@@ -112,7 +112,7 @@ func childRig(t *testing.T, v *devstack.Vault, folder string, ps ...*auth.Princi
 	role := vaultx.TokenRole{Name: "tools-children", Policies: "tools-agent-", Longest: tools.LeaseLife}
 	require.NoError(t, root.WriteTokenRole(t.Context(), role))
 	for _, p := range ps {
-		require.NoError(t, root.WritePolicy(t.Context(), tools.PolicyName(role.Policies, p), tools.PolicyHCL(tools.NewCatalog(), rigMounts, p)))
+		require.NoError(t, root.WritePolicy(t.Context(), p.Policy(role.Policies), tools.PolicyHCL(tools.NewCatalog(), rigMounts, p)))
 	}
 	var policy tools.Policy
 	for _, rule := range vaultx.ServerRules(role.Name, role.Policies) {

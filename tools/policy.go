@@ -1,8 +1,6 @@
 package tools
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -15,17 +13,6 @@ type Permission struct {
 	Tool         string
 	Path         string // as a policy writes it: a * at its end stands for anything
 	Capabilities []string
-}
-
-// PolicyName is the name of a principal's policy in Vault. Of the operator's own
-// identities it is the prefix and the slug; a subject of a further issuer is
-// another principal, whose name holds "--", which no slug does.
-func PolicyName(prefix string, p *auth.Principal) string {
-	if p.Issuer == "" {
-		return prefix + p.Slug
-	}
-	sum := sha256.Sum256([]byte(p.Issuer))
-	return prefix + p.Slug + "--" + hex.EncodeToString(sum[:12])
 }
 
 // Permissions are what tools need for a principal, in the order of the tools:

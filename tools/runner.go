@@ -267,7 +267,7 @@ func (r *run) child(leases bool) vaultx.ChildSpec {
 		return vaultx.ChildSpec{}
 	}
 	p := r.call.Principal
-	return vaultx.ChildSpec{ID: p.ID(), Policy: PolicyName(r.opt.ChildPolicy, p), Name: p.Slug, Leases: leases}
+	return vaultx.ChildSpec{ID: p.ID(), Policy: p.Policy(r.opt.ChildPolicy), Name: p.Slug, Leases: leases}
 }
 
 // undelivered is an error after the handler's success: what a tool that may not
