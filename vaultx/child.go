@@ -179,7 +179,7 @@ func (s *children) end() {
 	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), childrenEnd)
 	defer cancel()
-	s.revokeAll(ctx, s.ledger)
+	s.revokeAll(ctx, s.ledger, s.revoke.left()...)
 	s.ledger.close()
 }
 
