@@ -252,7 +252,8 @@ func (c *child) ask() (token secret.Text, busy chan struct{}, err error) {
 func (c *child) renewed(ctx context.Context, refused secret.Text) bool {
 	c.mu.Lock()
 	if c.now != nil && c.now.token.Reveal() == refused.Reveal() {
-		c.set.ledger.remove(c.now.accessor)
+		// It may live all the same, where what was refused is the server's own.
+		c.set.revoke.later(c.now.accessor, c.now.until)
 		c.now = nil
 	}
 	c.mu.Unlock()
