@@ -20,7 +20,8 @@ import (
 	"vault-mcp/tools"
 )
 
-// supposition is the identity that the doctor is asked about.
+// supposition is the identity that the doctor is asked about, or for which a
+// policy is made.
 type supposition struct {
 	subject, source, issuer string
 	claims, names           []string
@@ -29,6 +30,11 @@ type supposition struct {
 // flags adds what tells of an identity to the doctor's flags.
 func (s *supposition) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.subject, "subject", "", "explain what this subject could do, and by which rule, instead of looking for what is wrong")
+	s.credentialFlags(flags)
+}
+
+// credentialFlags adds what tells by which credential a subject comes.
+func (s *supposition) credentialFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.source, "source", "", "with --subject: by which credential, api_key, jwt, mtls or launch (default api_key; jwt with --issuer or --claim, mtls with --certificate)")
 	flags.StringVar(&s.issuer, "issuer", "", "with --subject: of which further issuer of tokens")
 	flags.StringArrayVar(&s.claims, "claim", nil, "with --subject: a claim of its token, as name=value or /json/pointer=value; repeatable")
@@ -38,6 +44,11 @@ func (s *supposition) flags(flags *pflag.FlagSet) {
 // asked reports whether the flags tell of an identity.
 func (s *supposition) asked(cmd *cobra.Command) bool {
 	return slices.ContainsFunc([]string{"subject", "source", "issuer", "claim", "certificate"}, cmd.Flags().Changed)
+}
+
+// given reports whether anything tells of a credential.
+func (s *supposition) given() bool {
+	return s.source != "" || s.issuer != "" || len(s.claims) > 0 || len(s.names) > 0
 }
 
 // identity is what the flags say, once they are found to fit together.

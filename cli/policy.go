@@ -44,6 +44,7 @@ tools that are on (TOOLS_EXCLUDE, READ_ONLY) need, and from each principal's pre
 // chosen is what the commands are about.
 type chosen struct {
 	subjects   []string
+	by         supposition // by which credential they come, where a rule asks for that
 	all        bool
 	server     bool
 	serverName string
@@ -52,6 +53,7 @@ type chosen struct {
 
 func (c *chosen) flags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&c.subjects, "subject", nil, "whose policy; repeatable")
+	c.by.credentialFlags(flags)
 	flags.BoolVar(&c.all, "all", false, "the policy of every principal of API_KEYS_JSON, API_KEYS_FILE and SUBJECT")
 	flags.BoolVar(&c.server, "server", false, "also the policy of the server's own token and, with CHILD_TOKEN_ENABLED, the token role CHILD_TOKEN_ROLE")
 	flags.StringVar(&c.serverName, "server-policy", serverPolicyName, "name of the policy of the server's own token")
@@ -81,6 +83,9 @@ type wanted struct {
 func (c *chosen) wanted(o *options, cfg *config.Config) (w wanted, err error) {
 	if len(c.subjects) == 0 && !c.all && !c.server {
 		return w, usage("--subject, --all or --server is needed: whose policy?")
+	}
+	if len(c.subjects) == 0 && c.by.given() {
+		return w, usage("--source, --issuer, --claim and --certificate are about a --subject")
 	}
 	off, err := theCatalog().Off(offer(cfg))
 	if err != nil {
@@ -144,8 +149,12 @@ func (c *chosen) principals(cfg *config.Config) ([]*auth.Principal, error) {
 		list = authn.Known()
 	}
 	for _, subject := range c.subjects {
-		p, err := authn.PrincipalOf(subject)
+		p, err := c.principal(authn, subject)
 		if err != nil {
+			var wrongUse usageError
+			if errors.As(err, &wrongUse) {
+				return nil, err
+			}
 			return nil, usage("--subject: %s", fault.From(err).Msg)
 		}
 		if !slices.ContainsFunc(list, func(other *auth.Principal) bool { return other.ID() == p.ID() }) {
@@ -153,6 +162,29 @@ func (c *chosen) principals(cfg *config.Config) ([]*auth.Principal, error) {
 		}
 	}
 	return list, nil
+}
+
+// principal is the one that a subject has, by the credential that the flags tell
+// of. Of a further issuer's subjects, and of those that a rule about tokens or
+// certificates is for, nothing else in the settings tells.
+func (c *chosen) principal(authn *auth.Authenticator, subject string) (*auth.Principal, error) {
+	if !c.by.given() {
+		return authn.PrincipalOf(subject)
+	}
+	by := c.by
+	by.subject = subject
+	id, err := by.identity()
+	switch {
+	case err != nil:
+		return nil, err
+	case id.Method == auth.MethodAPIKey || id.Method == auth.MethodLaunch:
+		return authn.PrincipalOf(subject)
+	}
+	explained, err := authn.Explain(id)
+	if err != nil {
+		return nil, err
+	}
+	return explained[0].Principal, explained[0].Refusal
 }
 
 func policyGenerateCommand(o *options) *cobra.Command {
