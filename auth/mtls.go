@@ -229,7 +229,9 @@ func (m *mtls) principal(c *certified) (*Principal, error) {
 	if c.leaf == nil {
 		id.Subject, err = m.subjectOf(c.dn)
 		id.CredentialID = "dn-" + fingerprint([]byte(c.dn))
-		id.Names = []string{"cn:" + id.Subject}
+		if m.namesCN() {
+			id.Names = []string{"cn:" + id.Subject}
+		}
 	} else {
 		id.Subject, id.Names, err = m.nameOf(c.leaf)
 		id.CredentialID = "cert-" + fingerprint(c.leaf.Raw)
@@ -242,6 +244,12 @@ func (m *mtls) principal(c *certified) (*Principal, error) {
 		return nil, refuse("the name in the client certificate cannot be a subject: " + f.Msg)
 	}
 	return p, err
+}
+
+// namesCN reports whether what a proxy's subject is searched for is the CN. Rules
+// about certificates know no other attribute, and must not take one for it.
+func (m *mtls) namesCN() bool {
+	return typeName(strings.TrimSuffix(strings.TrimPrefix(m.opt.SubjectPrefix, "/"), "=")) == "cn"
 }
 
 // subjectOf takes the caller's name out of the subject that a proxy sent.

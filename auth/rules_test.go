@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -207,4 +209,26 @@ func TestDisabledByRule(t *testing.T) {
 	_, err = a.Launch(t.Context())
 	require.ErrorIs(t, err, fault.Forbidden)
 	require.NotContains(t, err.Error(), "gone")
+}
+
+// What a proxy says of a certificate is a name of it for rules only where it is
+// the CN: no rule knows another attribute, and one about cn:build means the CN.
+func TestRulesAboutTheSubjectOfAProxy(t *testing.T) {
+	proxies, err := auth.ParseProxies([]string{"192.0.2.1"})
+	require.NoError(t, err)
+	for prefix, want := range map[string]string{"CN=": "cn", "2.5.4.3=": "cn", "UID=": "", "emailAddress=": ""} {
+		opt := ruled(`[{"name": "cn", "certificate": "cn:build"}]`)
+		opt.MTLS = &auth.MTLSOptions{
+			Identity: "cn", Proxies: proxies, VerifyHeader: "X-Verify", SubjectHeader: "X-Subject", SubjectPrefix: prefix,
+		}
+		a, err := auth.New(opt)
+		require.NoError(t, err)
+		p, err := a.Authenticate(t.Context(), auth.Presented{
+			Peer:   netip.MustParseAddr("192.0.2.1"),
+			Header: http.Header{"X-Verify": {"SUCCESS"}, "X-Subject": {prefix + "build,O=Example"}},
+		})
+		require.NoError(t, err, prefix)
+		require.Equal(t, "build", p.Subject)
+		require.Equal(t, want, p.Rule, prefix)
+	}
 }

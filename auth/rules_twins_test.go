@@ -123,6 +123,23 @@ func TestSubjectTwins(t *testing.T) {
 	}
 }
 
+// Vault takes names of policies up to 256 bytes from us: there is one for each
+// principal, whoever its issuer is, and two long hosts with one beginning differ.
+func TestPolicyNamesAreBounded(t *testing.T) {
+	host := strings.Repeat(strings.Repeat("a", 39)+".", 6)
+	one, two := "https://"+host+"example", "https://"+host+"example.org"
+	a := withRules(t, `[{"issuer": "`+one+`", "prefix": "one/{slug}"}, {"issuer": "`+two+`", "prefix": "two/{slug}"}]`)
+	subject := strings.Repeat("s", 128)
+	p, err := a.Principal(full(auth.MethodJWT, one, subject))
+	require.NoError(t, err)
+	q, err := a.Principal(full(auth.MethodJWT, two, subject))
+	require.NoError(t, err)
+	longest := strings.Repeat("p", 64) // of CHILD_TOKEN_POLICY_PREFIX
+	require.LessOrEqual(t, len(p.Policy(longest)), 256)
+	require.Equal(t, 1, strings.Count(p.ID(), "--"), p.ID())
+	require.NotEqual(t, p.ID(), q.ID())
+}
+
 // apart holds that nothing of p's is q's, but for what all have.
 func apart(t require.TestingT, p, q *auth.Principal) {
 	for _, pair := range [][2]string{{p.ID(), q.ID()}, {p.Policy("x-"), q.Policy("x-")}} {

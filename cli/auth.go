@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -123,5 +125,10 @@ func audiences(cfg *config.Config) []string {
 	if cfg.HTTP.PublicURL == "" {
 		return nil
 	}
-	return []string{cfg.HTTP.PublicURL, cfg.HTTP.PublicURL + "/mcp"}
+	names := []string{cfg.HTTP.PublicURL, cfg.HTTP.PublicURL + "/mcp"}
+	// Clients are told the canonical spelling, and ask for tokens for that.
+	if resource, err := server.Resource(cfg.HTTP.PublicURL); err == nil && !slices.Contains(names, resource) {
+		names = append(names, strings.TrimSuffix(resource, "/mcp"), resource)
+	}
+	return names
 }

@@ -20,7 +20,8 @@ import (
 	"vault-mcp/tools"
 )
 
-// supposition is the identity that the doctor is asked about.
+// supposition is the identity that the doctor is asked about, or for which a
+// policy is made.
 type supposition struct {
 	subject, source, issuer string
 	claims, names           []string
@@ -43,6 +44,11 @@ func (s *supposition) credentialFlags(flags *pflag.FlagSet) {
 // asked reports whether the flags tell of an identity.
 func (s *supposition) asked(cmd *cobra.Command) bool {
 	return slices.ContainsFunc([]string{"subject", "source", "issuer", "claim", "certificate"}, cmd.Flags().Changed)
+}
+
+// given reports whether anything tells of a credential.
+func (s *supposition) given() bool {
+	return s.source != "" || s.issuer != "" || len(s.claims) > 0 || len(s.names) > 0
 }
 
 // identity is what the flags say, once they are found to fit together.

@@ -84,6 +84,9 @@ func (c *chosen) wanted(cfg *config.Config) (w wanted, err error) {
 	if len(c.subjects) == 0 && !c.all && !c.server {
 		return w, usage("--subject, --all or --server is needed: whose policy?")
 	}
+	if len(c.subjects) == 0 && c.by.given() {
+		return w, usage("--source, --issuer, --claim and --certificate are about a --subject")
+	}
 	off, err := theCatalog().Off(offer(cfg))
 	if err != nil {
 		return w, usageError{err}
@@ -176,6 +179,10 @@ func (c *chosen) principals(cfg *config.Config) ([][]*auth.Principal, error) {
 		}
 		ps, err := authn.PrincipalsOf(id)
 		if err != nil {
+			var wrongUse usageError
+			if errors.As(err, &wrongUse) {
+				return nil, err
+			}
 			return nil, usage("--subject: %s", fault.From(err).Msg)
 		}
 		take(ps)

@@ -125,21 +125,29 @@ func (noChildren) renewed(context.Context, secret.Text) bool { return false }
 
 // of is the child of a principal, which becomes the most recent one.
 func (s *children) of(spec ChildSpec) *child {
+	c, over := s.place(spec)
+	for _, old := range over {
+		old.evict() // not under the lock of all, which a child takes under its own
+	}
+	return c
+}
+
+// place is of, with those who have to leave for it.
+func (s *children) place(spec ChildSpec) (c *child, over []*child) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.kept[spec]; ok {
 		s.recent.MoveToFront(at)
-		return at.Value.(*child)
+		return at.Value.(*child), nil
 	}
-	c := &child{set: s, spec: spec}
+	c = &child{set: s, spec: spec}
 	s.kept[spec] = s.recent.PushFront(c)
 	for s.recent.Len() > s.opt.Max {
-		at := s.recent.Back()
-		old := s.recent.Remove(at).(*child)
+		old := s.recent.Remove(s.recent.Back()).(*child)
 		delete(s.kept, old.spec)
-		old.evict()
+		over = append(over, old)
 	}
-	return c
+	return c, over
 }
 
 // start begins work in the background, unless it is the end.
@@ -171,7 +179,7 @@ func (s *children) end() {
 	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), childrenEnd)
 	defer cancel()
-	s.revokeAll(ctx, s.ledger)
+	s.revokeAll(ctx, s.ledger, s.revoke.left()...)
 	s.ledger.close()
 }
 
@@ -242,7 +250,8 @@ func (c *child) ask() (token secret.Text, busy chan struct{}, err error) {
 func (c *child) renewed(ctx context.Context, refused secret.Text) bool {
 	c.mu.Lock()
 	if c.now != nil && c.now.token.Reveal() == refused.Reveal() {
-		c.set.ledger.remove(c.now.accessor)
+		// It may live all the same, where what was refused is the server's own.
+		c.set.revoke.later(c.now.accessor, c.now.until)
 		c.now = nil
 	}
 	c.mu.Unlock()

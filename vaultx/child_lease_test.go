@@ -65,6 +65,22 @@ path "sys/leases/revoke" { capabilities = ["update"] }`)
 	require.NoError(t, err)
 	b.Discard()
 	require.Eventually(t, func() bool { return !lives(otp.Lease.ID) }, 5*time.Second, 20*time.Millisecond)
+
+	// Nor does the end of the process come before those that wait for it: they
+	// would live for as long as a lease may.
+	var over []string
+	for range 20 {
+		lease, err := issue(devstack.RoleSSHOTP)
+		require.NoError(t, err)
+		over = append(over, lease.Accessor)
+	}
+	for _, accessor := range over {
+		f.LeaseOver(accessor)
+	}
+	f.Close()
+	for _, accessor := range over {
+		require.False(t, accessorLives(accessor))
+	}
 }
 
 // A server whose token is not accepted makes no children, and says whose fault

@@ -3,6 +3,7 @@ package vaultx
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,9 +144,21 @@ func (r *revoker) tell(err error) {
 	}
 }
 
-// revokeAll revokes what a ledger holds, as long as ctx permits. It reports
-// whether nothing is left.
-func (s *children) revokeAll(ctx context.Context, book *ledger) bool {
+// left takes all that still wait. Some of them are in no ledger: on those hung a
+// lease that is over, or that nobody got.
+func (r *revoker) left() (accessors []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range r.waiting {
+		accessors = append(accessors, one.accessor)
+	}
+	r.waiting = nil
+	return accessors
+}
+
+// revokeAll revokes what a ledger holds, and more, as long as ctx permits. It
+// reports whether nothing is left in the ledger.
+func (s *children) revokeAll(ctx context.Context, book *ledger, more ...string) bool {
 	accessors := make(chan string)
 	var group sync.WaitGroup
 	for range revokers {
@@ -164,7 +177,9 @@ func (s *children) revokeAll(ctx context.Context, book *ledger) bool {
 			}
 		})
 	}
-	for _, accessor := range book.held(time.Now()) {
+	all := append(book.held(time.Now()), more...)
+	slices.Sort(all)
+	for _, accessor := range slices.Compact(all) {
 		accessors <- accessor
 	}
 	close(accessors)

@@ -60,13 +60,7 @@ func newFamily(t testing.TB, v *devstack.Vault, opt vaultx.ChildOptions) *family
 	f := &family{t: t, v: v, root: realClient(t, v), events: &events{}}
 	f.role = vaultx.TokenRole{Name: "role-" + id, Policies: "agent-" + id + "-", Longest: 768 * time.Hour}
 	require.NoError(t, f.root.WriteTokenRole(t.Context(), f.role))
-	var hcl strings.Builder
-	for _, rule := range vaultx.ServerRules(f.role.Name, f.role.Policies) {
-		fmt.Fprintf(&hcl, "path %q { capabilities = [\"%s\"] }\n", rule.Path, strings.Join(rule.Capabilities, `", "`))
-	}
-	var err error
-	f.server, err = v.CreateToken(t.Context(), hcl.String())
-	require.NoError(t, err)
+	f.server = f.serverToken()
 	f.opt = opt
 	f.opt.Role, f.opt.Key = f.role.Name, childKey
 	if f.opt.Folder == "" {
@@ -83,6 +77,18 @@ func newFamily(t testing.TB, v *devstack.Vault, opt vaultx.ChildOptions) *family
 	}
 	f.Client = f.again(v.Addr)
 	return f
+}
+
+// serverToken is a token for the server, which can make children and no more.
+func (f *family) serverToken() secret.Text {
+	f.t.Helper()
+	var hcl strings.Builder
+	for _, rule := range vaultx.ServerRules(f.role.Name, f.role.Policies) {
+		fmt.Fprintf(&hcl, "path %q { capabilities = [\"%s\"] }\n", rule.Path, strings.Join(rule.Capabilities, `", "`))
+	}
+	token, err := f.v.CreateToken(f.t.Context(), hcl.String())
+	require.NoError(f.t, err)
+	return token
 }
 
 // again is another process of the same server.
@@ -418,6 +424,24 @@ func TestChildrenEnd(t *testing.T) {
 }
 
 // A ledger that cannot be read is told of, and left; without one no token is used.
+// A call that is denied when the server's own token has ended makes nobody forget
+// the child, which lives on: the next process revokes it.
+func TestChildOfAServerThatEnded(t *testing.T) {
+	f := newFamily(t, devstacktest.Shared(t), vaultx.ChildOptions{Grace: 10 * time.Millisecond})
+	alice := f.member("alice")
+	token := f.token(alice)
+	require.NoError(t, f.v.Request(t.Context(), http.MethodPost, "auth/token/revoke", map[string]string{"token": f.server.Reveal()}, nil))
+	require.Eventually(t, func() bool {
+		err := f.write(f.Client, alice, "elsewhere")
+		return err != nil && strings.Contains(err.Error(), "the server's own Vault token")
+	}, 10*time.Second, 100*time.Millisecond)
+	require.True(t, f.lives(token))
+	f.Close()
+	f.server = f.serverToken()
+	f.again(f.v.Addr)
+	f.gone(token)
+}
+
 func TestChildLedger(t *testing.T) {
 	f := newFamily(t, devstacktest.Shared(t), vaultx.ChildOptions{})
 	alice := f.member("alice")
