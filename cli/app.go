@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"vault-mcp/auth"
 	"vault-mcp/config"
 	"vault-mcp/fault"
+	"vault-mcp/kmsx"
 	"vault-mcp/secret"
 	"vault-mcp/server"
 	"vault-mcp/telemetry"
@@ -39,8 +41,7 @@ type app struct {
 }
 
 // open wires the program. It needs no network: a Vault that is down shows in
-// /readyz and in the calls.
-// mode names the log file.
+// /readyz and in the calls. mode names the log file.
 func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 	a = &app{cfg: cfg}
 	defer func() {
@@ -49,18 +50,8 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		}
 	}()
 	tuneGC()
-	logger, closeLog, err := telemetry.NewLogger(telemetry.LogOptions{
-		Level: cfg.Log.Level, Format: cfg.Log.Format, Dir: cfg.Log.Dir, Name: "vault-mcp-" + mode, Stderr: o.err,
-	})
-	if err != nil {
+	if err := a.openLog(o.err, mode); err != nil {
 		return a, err
-	}
-	a.log, a.close = logger, append(a.close, closeLog)
-	for _, warning := range cfg.Warnings() {
-		a.log.Warn(warning)
-	}
-	if os.Getenv("MCPGODEBUG") != "" {
-		a.log.Warn("MCPGODEBUG is set: it can bring back unsafe behaviour of the MCP SDK; unset it in production")
 	}
 	for file, set := range serverKeys(cfg) { // all made at the first start, so that a backup has them
 		if _, err := keyFor(set, cfg.State.Dir, file); err != nil {
@@ -71,21 +62,9 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, fmt.Errorf("the audit trail: %w", err)
 	}
 	a.close = append(a.close, a.trail.Close)
-	if a.vault, err = openVault(cfg, a.log); err != nil {
-		return a, usageError{err}
-	}
-	a.close = append(a.close, func() error { a.vault.Close(); return nil })
-	a.vault.Start()
-	if err := a.startChildren(); err != nil {
-		return a, fmt.Errorf("child tokens: %w", err)
-	}
-	keys, err := openKMS(cfg)
+	keys, err := a.openUpstreams()
 	if err != nil {
-		return a, usageError{err}
-	}
-	if keys != nil {
-		a.close = append(a.close, func() error { keys.Close(); return nil })
-		a.log.Info("AWS KMS is enabled", zap.String("region", keys.Region()), zap.String("endpoint", cmp.Or(cfg.KMS.Endpoint, "AWS's own")))
+		return a, err
 	}
 	if a.authn, err = openAuth(cfg); err != nil {
 		return a, usageError{err}
@@ -111,6 +90,45 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	return a, nil
+}
+
+// openLog opens the log, and says in it what an operator should know first.
+func (a *app) openLog(stderr io.Writer, mode string) error {
+	logger, closeLog, err := telemetry.NewLogger(telemetry.LogOptions{
+		Level: a.cfg.Log.Level, Format: a.cfg.Log.Format, Dir: a.cfg.Log.Dir, Name: "vault-mcp-" + mode, Stderr: stderr,
+	})
+	if err != nil {
+		return err
+	}
+	a.log, a.close = logger, append(a.close, closeLog)
+	for _, warning := range a.cfg.Warnings() {
+		a.log.Warn(warning)
+	}
+	if os.Getenv("MCPGODEBUG") != "" {
+		a.log.Warn("MCPGODEBUG is set: it can bring back unsafe behaviour of the MCP SDK; unset it in production")
+	}
+	return nil
+}
+
+// openUpstreams makes the clients of Vault, with its child tokens, and of AWS KMS,
+// which is nil where that is not enabled.
+func (a *app) openUpstreams() (keys *kmsx.Client, err error) {
+	if a.vault, err = openVault(a.cfg, a.log); err != nil {
+		return nil, usageError{err}
+	}
+	a.close = append(a.close, func() error { a.vault.Close(); return nil })
+	a.vault.Start()
+	if err := a.startChildren(); err != nil {
+		return nil, fmt.Errorf("child tokens: %w", err)
+	}
+	if keys, err = openKMS(a.cfg); err != nil {
+		return nil, usageError{err}
+	}
+	if keys != nil {
+		a.close = append(a.close, func() error { keys.Close(); return nil })
+		a.log.Info("AWS KMS is enabled", zap.String("region", keys.Region()), zap.String("endpoint", cmp.Or(a.cfg.KMS.Endpoint, "AWS's own")))
+	}
+	return keys, nil
 }
 
 // watched logs a check of readiness when what it finds changes. Anybody may ask

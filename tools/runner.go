@@ -215,9 +215,15 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if err := r.attempt(); err != nil { // 7
 		return res, err
 	}
+	return r.carryOut(ctx, deadline, op, in, ttl)
+}
+
+// carryOut does what was resolved and is on record, and makes the result: stages
+// 8 to 10.
+func (r *run) carryOut(ctx context.Context, deadline time.Time, op operation, in any, ttl time.Duration) (res Result, err error) {
 	// A call that may not be repeated runs to its end even if its caller goes
 	// away, so that its outcome is known; the deadline bounds it all the same.
-	if !tool.Retryable {
+	if !r.tool.Retryable {
 		ctx = context.WithoutCancel(ctx)
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline) // 8
@@ -229,13 +235,13 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 			r.giveBack(ctx)
 		}
 	}()
-	out, err := tool.handle(ctx, env, in) // 9
+	out, err := r.tool.handle(ctx, env, in) // 9
 	if err != nil {
 		return res, err
 	}
 	if ttl > 0 { // 10
-		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: p.ID(), Child: r.child(false)})
-		if out, err = tool.wrapSecrets(ctx, r.wraps, out, ttl); err != nil {
+		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: r.call.Principal.ID(), Child: r.child(false)})
+		if out, err = r.tool.wrapSecrets(ctx, r.wraps, out, ttl); err != nil {
 			return res, r.undelivered(err)
 		}
 	}
