@@ -249,7 +249,8 @@ func connect(t testing.TB, transport mcp.Transport, version string) *mcp.ClientS
 }
 
 // withKey and withToken are credentials as they stand in a request.
-func withKey(key string) http.Header     { return http.Header{"X-Api-Key": {key}} }
+func withKey(key string) http.Header { return http.Header{"X-Api-Key": {key}} }
+
 func withToken(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
 type bearing struct{ credential http.Header }
