@@ -25,24 +25,26 @@ const (
 // right: an AppRole with its own policy alone, a token role, child tokens, rules,
 // tokens of an issuer, API keys, and limits that are shared.
 type installation struct {
-	vault  *devstack.Vault
-	issuer *issuer
-	env    []string
-	apply  []string // arguments of policy apply and diff
+	vault      *devstack.Vault
+	issuer, ci *issuer // home's and a further one
+	env        []string
+	apply      []string // arguments of policy apply and diff
 }
 
 func install(t *testing.T) *installation {
 	t.Helper()
 	v, r := devstacktest.Engines(t), devstacktest.Redis(t, devstack.RedisOptions{})
-	i := &installation{vault: v, issuer: newIssuer(t, "https://issuer.example")}
+	i := &installation{vault: v, issuer: newIssuer(t, "https://issuer.example"), ci: newIssuer(t, "https://ci.example")}
 	roleID, secretID := "role-"+secret.RandomHex(16), "id-"+secret.RandomHex(16)
-	i.env = settings(t, v, append(i.issuer.home(), "VAULT_TOKEN=", "REDIS_URL="+r.URL().Reveal(),
+	i.env = settings(t, v, append(i.issuer.home(), i.ci.further(), "VAULT_TOKEN=", "REDIS_URL="+r.URL().Reveal(),
 		"VAULT_AUTH_MOUNT="+installMount, "VAULT_ROLE_ID="+roleID, "VAULT_SECRET_ID="+secretID,
 		"CHILD_TOKEN_ENABLED=true", "CHILD_TOKEN_ROLE=e2e-install", "CHILD_TOKEN_POLICY_PREFIX="+installPrefix, "DEFAULT_PREFIX=e2e-install",
-		`PRINCIPALS=[{"name":"agents","subject":"agent","prefix":"e2e-agents/{slug}","grants":{"transit":["demo-aes"],"database":["readonly"]}},`+
-			`{"name":"bots","subject":"dev-bot","exclude":["db"],"grants":{"transit":["demo-chacha"]}}]`)...)
-	i.apply = []string{"--all", "--subject", "agent", "--server", "--server-policy", installServer}
+		`PRINCIPALS=[{"name":"agents","source":"jwt","subject":"agent","prefix":"e2e-agents/{slug}","grants":{"transit":["demo-aes"],"database":["readonly"]}},`+
+			`{"name":"bots","subject":"dev-bot","exclude":["db"],"grants":{"transit":["demo-chacha"]}},`+
+			`{"name":"ci","issuer":"https://ci.example","claim":{"name":"ref","value":"main"},"prefix":"e2e-ci-install/{slug}","grants":{"transit":["demo-aes"]}}]`)...)
+	i.apply = []string{"--all", "--subject", "agent", "--source", "jwt", "--server", "--server-policy", installServer}
 	require.Contains(t, operator(t, v, i.env, append([]string{"policy", "apply"}, i.apply...)...), "token role e2e-install is written")
+	operator(t, v, i.env, "policy", "apply", "--subject", "agent", "--issuer", i.ci.name, "--claim", "ref=main")
 	for _, step := range []struct {
 		path string
 		body obj
@@ -117,11 +119,21 @@ func TestInstallation(t *testing.T) {
 	require.Equal(t, "forbidden", bot(t, "transit.encrypt", obj{"key": devstack.KeyAES, "plaintext": "dGV4dA=="}).code())
 	require.Equal(t, "forbidden", bot(t, "db.issue_creds", obj{"role": devstack.RoleReadOnly}).code())
 
+	// Another issuer's subject of the same name has a policy of its own.
+	build := rpcShowing(p.url, withToken(i.ci.token(obj{"sub": "agent", "ref": "main"})))
+	build.succeed(t, "kv.write", obj{"path": "own", "data": obj{"k": "ci"}})
+	build.succeed(t, "transit.encrypt", obj{"key": devstack.KeyAES, "plaintext": "dGV4dA=="})
+	require.Equal(t, "not_found", build(t, "kv.read", obj{"path": "app/rpc"}).code())
+	require.Equal(t, "forbidden", build(t, "db.issue_creds", obj{"role": devstack.RoleReadOnly}).code())
+	policy, _ := build.succeed(t, "whoami", obj{})["policy"].(string)
+	require.Regexp(t, "^"+installPrefix+"ci\\.example-[0-9a-f]{16}--agent$", policy)
+	require.Len(t, accessorsOf(t, i.vault, policy), 1)
+
 	require.NotEmpty(t, accessorsOf(t, i.vault, installPrefix+"agent"))
 	require.NotEmpty(t, accessorsOf(t, i.vault, installPrefix+"dev-bot"))
 	p.stop(t)
-	for _, policy := range []string{"agent", "dev-bot"} {
-		require.Empty(t, accessorsOf(t, i.vault, installPrefix+policy), "they end with the server")
+	for _, policy := range []string{installPrefix + "agent", installPrefix + "dev-bot", policy} {
+		require.Empty(t, accessorsOf(t, i.vault, policy), "they end with the server")
 	}
 	i.vaultRefusesToo(t)
 	for _, given := range []string{setting(i.env, "VAULT_ROLE_ID"), setting(i.env, "VAULT_SECRET_ID"), "hvs."} {
