@@ -164,19 +164,40 @@ func (a *Authenticator) Launch(ctx context.Context) (*Principal, error) {
 	return a.local.principal, a.local.refusal
 }
 
-// Check reports what is wrong with the files of keys and of client authorities, for readiness and logs, and
-// which issuer's keys cannot be had. While a file is wrong, the keys that it held
-// before are in force, for a minute; keys from a URL are for a day after they were
-// last fetched, and that is no failure yet.
+// Check reports what is wrong with the files of keys and of client authorities,
+// for readiness and logs, and which issuer's keys cannot be had. While a file is
+// wrong, the keys that it held before are in force, for a minute; keys from a URL
+// are for a day after they were last fetched, and that is no failure yet. A
+// further issuer, of which another may be the operator, takes nobody else out of
+// service: what is wrong with those alone is degraded.
 func (a *Authenticator) Check(ctx context.Context) error {
 	wrong := []error{a.mtls.check()}
 	if a.file != nil {
 		wrong = append(wrong, a.file.Failure())
 	}
+	var further error
 	if a.jwts != nil {
-		wrong = append(wrong, a.jwts.failure(ctx))
+		var home error
+		home, further = a.jwts.failure(ctx)
+		wrong = append(wrong, home)
 	}
-	return errors.Join(wrong...)
+	switch own := errors.Join(wrong...); {
+	case own != nil:
+		return errors.Join(own, further)
+	case further != nil:
+		return fault.Degraded(fault.Wrap(fault.Unavailable, fault.From(further).Msg, further))
+	}
+	return nil
+}
+
+// Warnings are about rules that can match nobody, one sentence each.
+func (a *Authenticator) Warnings() (list []string) {
+	for _, r := range a.home.rules {
+		if r.issuer != "" && !a.jwts.knows(r.issuer) {
+			list = append(list, "PRINCIPALS: rule "+r.label()+" is about an issuer whose tokens are not accepted (ISSUERS), so it matches nobody")
+		}
+	}
+	return list
 }
 
 // verify gives the principal of an API key. Keys of the operator's own are

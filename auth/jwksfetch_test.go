@@ -19,6 +19,7 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 // served is an issuer over HTTP on this machine that answers what a test wants.
@@ -279,4 +280,27 @@ func TestJWKSFileChanges(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, test("ec"))
 	})
+}
+
+// A further issuer that cannot be reached takes nobody else out of service; that
+// is told, with the number of the issuer and not its address.
+func TestFurtherIssuerIsAway(t *testing.T) {
+	s := served(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", http.StatusBadGateway) })
+	a := world(t, func(o *auth.Options) {
+		o.JWT.Further = secret.NewText(`[{"issuer":"https://away.example","audience":"vault-mcp","jwks_url":"` + s.URL + `"}]`)
+		o.Rules = `[{"name": "theirs", "issuer": "https://away.example", "prefix": "away/{slug}"}, {"issuer": "https://mistyped.example", "disabled": true}]`
+	})
+	err := a.Check(t.Context())
+	require.ErrorIs(t, err, fault.Unavailable)
+	require.ErrorContains(t, err, "issuer 1 of ISSUERS")
+	require.NotContains(t, err.Error(), "127.0.0.1")
+	require.True(t, fault.IsDegraded(err))
+	require.Equal(t, []string{"PRINCIPALS: rule 2 is about an issuer whose tokens are not accepted (ISSUERS), so it matches nobody"}, a.Warnings())
+
+	away := world(t, func(o *auth.Options) {
+		o.JWT.Home.JWKSFile, o.JWT.Home.JWKSURL = "", s.URL
+		o.JWT.Further = secret.NewText(`[{"issuer":"https://away.example","audience":"vault-mcp","jwks_url":"` + s.URL + `"}]`)
+	})
+	require.ErrorContains(t, away.Check(t.Context()), "the issuer of JWTs")
+	require.False(t, fault.IsDegraded(away.Check(t.Context())), "that of one's own")
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -98,22 +99,28 @@ func (j *jwts) principal(i *issuer, t *parsedJWT) (*Principal, error) {
 	return p, nil
 }
 
-// failure says what is wrong with the issuers' keys.
-func (j *jwts) failure(ctx context.Context) error {
+// failure says what is wrong with the keys of the home issuer, and of the further
+// ones.
+func (j *jwts) failure(ctx context.Context) (home, further error) {
 	var wrong []error
 	for n, i := range j.all {
 		if i.keys == nil {
 			continue
 		}
 		if err := i.keys.failure(ctx); err != nil {
-			which := "the issuer of JWTs"
-			if i.further {
-				which = fmt.Sprintf("issuer %d of ISSUERS", n+1-j.homes())
+			if !i.further {
+				home = fault.Wrap(fault.Unavailable, "the issuer of JWTs: "+fault.From(err).Msg, err)
+				continue
 			}
-			wrong = append(wrong, fault.Wrap(fault.Unavailable, which+": "+fault.From(err).Msg, err))
+			wrong = append(wrong, fault.Wrap(fault.Unavailable, fmt.Sprintf("issuer %d of ISSUERS: %s", n+1-j.homes(), fault.From(err).Msg), err))
 		}
 	}
-	return errors.Join(wrong...)
+	return home, errors.Join(wrong...)
+}
+
+// knows reports whether tokens of a further issuer are accepted.
+func (j *jwts) knows(name string) bool {
+	return j != nil && slices.ContainsFunc(j.all, func(i *issuer) bool { return i.further && i.Name == name })
 }
 
 // homes is how many issuers are before the further ones.

@@ -70,6 +70,9 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.close = append(a.close, func() error { a.authn.Close(); return nil })
+	for _, warning := range a.authn.Warnings() {
+		a.log.Warn(warning)
+	}
 	sealer, err := openSealer(cfg)
 	if err != nil {
 		return a, fmt.Errorf("the server's keys: %w", err)

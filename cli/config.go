@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -26,10 +27,11 @@ func configCheck(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := usable(cfg); err != nil {
+			noticed, err := usable(cfg)
+			if err != nil {
 				return err
 			}
-			for _, warning := range cfg.Warnings() {
+			for _, warning := range slices.Concat(cfg.Warnings(), noticed) {
 				_, _ = fmt.Fprintln(o.err, "warning:", warning)
 			}
 			_, err = fmt.Fprintln(o.out, "the settings are usable")
@@ -40,7 +42,7 @@ func configCheck(o *options) *cobra.Command {
 
 // usable makes, as far as that needs no network and leaves nothing behind, what
 // the settings describe, and says all that is wrong with it.
-func usable(cfg *config.Config) error {
+func usable(cfg *config.Config) (noticed []string, err error) {
 	_, tooling := theCatalog().Off(offer(cfg))
 	client, vault := openVault(cfg, zap.NewNop())
 	if vault == nil {
@@ -52,14 +54,15 @@ func usable(cfg *config.Config) error {
 	}
 	authn, callers := openAuth(cfg)
 	if callers == nil {
+		noticed = authn.Warnings()
 		authn.Close()
 	}
 	_, proxies := openProxies(cfg)
 	_, listener := openTLS(cfg, nil)
 	if err := errors.Join(tooling, vault, kms, callers, proxies, listener); err != nil {
-		return usageError{err}
+		return nil, usageError{err}
 	}
-	return nil
+	return noticed, nil
 }
 
 func configShow(o *options) *cobra.Command {

@@ -72,13 +72,20 @@ func (d *doctor) callers(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	defer authn.Close()
+	for _, warning := range authn.Warnings() {
+		d.found("callers", stateWarning, warning, "")
+	}
 	_, noFile := os.Stat(cfg.Auth.KeysFile)
 	if cfg.Auth.KeysJSON.IsZero() && noFile != nil && !cfg.JWT.Configured() && !cfg.Auth.MTLS {
 		d.found("callers", stateWarning, "there is no API key, no issuer of JWTs and no client certificate is accepted, so nobody can call over HTTP", "vault-mcp key create --subject NAME")
 		return
 	}
 	if err := authn.Check(ctx); err != nil {
-		d.found("callers", stateBroken, fault.From(err).Msg, "check the file, or the URL and the network to it")
+		state := stateBroken
+		if fault.IsDegraded(err) {
+			state = stateWarning
+		}
+		d.found("callers", state, fault.From(err).Msg, "check the file, or the URL and the network to it")
 		return
 	}
 	d.found("callers", stateOK, "what their credentials are held against can be read", "")

@@ -134,7 +134,7 @@ func (o *options) explain(s *supposition, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if err := usable(cfg); err != nil {
+	if _, err := usable(cfg); err != nil {
 		return err
 	}
 	authn, err := openAuth(cfg)

@@ -144,9 +144,6 @@ func childRole(cfg *config.Config) *vaultx.TokenRole {
 
 // principals are those that were chosen, together where they are of one id.
 func (c *chosen) principals(cfg *config.Config) ([][]*auth.Principal, error) {
-	if len(c.subjects) == 0 && (c.by.source != "" || c.by.issuer != "" || len(c.by.claims)+len(c.by.names) > 0) {
-		return nil, usage("--source, --issuer, --claim and --certificate want --subject: whose policy?")
-	}
 	authn, err := openAuth(cfg)
 	if err != nil {
 		return nil, usageError{err}
