@@ -65,8 +65,10 @@ func (e *endpoint) refuseCredential(a *answer, r *http.Request, c *caller, err e
 		if hasCredential(r.Header) {
 			problem = "invalid_token"
 		}
-		// To refuse a certificate costs more than a key does.
-		if e.opt.Addresses != nil && (hasCredential(r.Header) || len(c.shown.Certificates) > 0) {
+		// To refuse a certificate costs more than a key does. That of a trusted proxy
+		// is not its client's.
+		own := len(c.shown.Certificates) > 0 && !e.opt.Proxies.Trusts(c.shown.Peer)
+		if e.opt.Addresses != nil && (hasCredential(r.Header) || own) {
 			e.opt.Addresses.Failed(c.remote)
 		}
 		a.Header().Set("WWW-Authenticate", e.resource.unauthenticated(problem))

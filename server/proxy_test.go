@@ -178,6 +178,17 @@ func TestCertificateOfTheProxyItself(t *testing.T) {
 	proxy.refused(t, "for a client without a certificate", verify, "NONE")
 	proxy.known(t, "dev", verify, "SUCCESS", subject, "CN=dev")
 
+	failed := &countingAddresses{}
+	count := func(o *server.Options, _ *tools.Options) { o.Addresses = failed }
+	s = listenTLS(t, server.TLSOptions{ClientCertificates: true}, knows(t, opt), count)
+	s.as(t, ca.Issue(t, "proxy", devstacktest.URI("spiffe://td/proxy"))).refused(t, "a client that tried nothing")
+	require.Zero(t, failed.failed)
+	opt.Proxies = nil
+	s = listenTLS(t, server.TLSOptions{ClientCertificates: true}, knows(t, opt), count)
+	s.as(t, devstacktest.NewCA(t, "others").Issue(t, "x", devstacktest.URI("spiffe://td/x"))).refused(t, "a certificate of a caller's own")
+	require.Equal(t, 1, failed.failed)
+
+	opt.Proxies = trusting(t, "127.0.0.1")
 	opt.VerifyHeader = "" // trusted with addresses alone
 	s = listenTLS(t, server.TLSOptions{ClientCertificates: true}, knows(t, opt))
 	s.refused(t, "headers that are not asked for", verify, "SUCCESS", subject, "CN=admin")
