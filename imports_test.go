@@ -15,13 +15,14 @@ import (
 // tests, and devstack for development, are free.
 var lawful = map[string][]string{
 	"":          {"cli"},
-	"cli":       {"server", "tools", "auth", "vaultx", "kmsx", "audit", "config", "fault", "secret", "devstack"},
-	"server":    {"tools", "auth", "fault", "secret"},
-	"tools":     {"auth", "vaultx", "kmsx", "audit", "fault", "secret"},
+	"cli":       {"server", "tools", "auth", "vaultx", "kmsx", "events", "audit", "config", "fault", "secret", "devstack"},
+	"server":    {"tools", "auth", "events", "fault", "secret"},
+	"tools":     {"auth", "vaultx", "kmsx", "events", "audit", "fault", "secret"},
 	"auth":      {"fault", "secret"},
 	"vaultx":    {"gate", "fault", "secret"},
 	"kmsx":      {"gate", "fault", "secret"},
 	"gate":      {"fault"},
+	"events":    {"fault", "secret"},
 	"audit":     {"fault", "secret"},
 	"config":    {"fault", "secret"},
 	"telemetry": {},

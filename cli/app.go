@@ -18,6 +18,7 @@ import (
 	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/config"
+	"vault-mcp/events"
 	"vault-mcp/fault"
 	"vault-mcp/kmsx"
 	"vault-mcp/secret"
@@ -35,6 +36,7 @@ type app struct {
 	vault  *vaultx.Client
 	authn  *auth.Authenticator
 	runner *tools.Runner
+	events *events.Bus
 	server *server.Server
 	tls    bool // the server listens with TLS
 	close  []func() error
@@ -82,9 +84,12 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.close = append(a.close, func() error { limiter.Close(); return nil })
+	a.events = events.NewMemory(events.Options{})
+	a.close = append(a.close, func() error { a.events.Close(); return nil })
 	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, limiter, sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,
 		CallTimeout: cfg.Calls.Timeout, WrapTTLMax: cfg.Calls.WrapTTLMax, KMS: keys, ChildPolicy: childPolicy(cfg),
+		Prefix: cfg.Auth.DefaultPrefix, Events: a.events,
 	})
 	if err != nil {
 		return a, usageError{err}

@@ -40,6 +40,7 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),
 		Authenticate: a.authn.Authenticate,
+		Events:       a.events,
 		Addresses:    auth.NewAddressLimiter(),
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
 		OAuth:       server.OAuth{AuthorizationServers: authorizationServers(cfg)},

@@ -26,6 +26,7 @@ const (
 	codeNoMethod       = -32601
 	codeInvalidParams  = -32602
 	codeInternal       = -32603
+	codeNoResource     = -32002 // before 2026-07-28, which has codeInvalidParams for it
 )
 
 // FrameError says why a message was refused. Its text is one of a fixed set
@@ -49,6 +50,24 @@ func (e *FrameError) fault() *fault.Error {
 // errors are over every surface.
 func rpcError(code int64, f *fault.Error, requestID string) *jsonrpc.Error {
 	return &jsonrpc.Error{Code: code, Message: f.Msg, Data: tools.NewErrorObject(f, requestID).JSON()}
+}
+
+// protocolError is an error of ours as the answer to a request that has no other
+// way to say it than JSON-RPC's: all but a tool's call.
+func protocolError(err error, version, requestID string) *jsonrpc.Error {
+	f, code := fault.From(err), int64(codeInvalidRequest)
+	switch f.Kind {
+	case fault.Invalid:
+		code = codeInvalidParams
+	case fault.NotFound:
+		if code = codeInvalidParams; version < modernVersion {
+			code = codeNoResource
+		}
+	case fault.Unavailable, fault.Timeout, fault.Canceled, fault.Internal:
+		code = codeInternal
+	default: // the caller may not: the request is not valid for it
+	}
+	return rpcError(code, f, requestID)
 }
 
 // errorReply is a whole JSON-RPC error response. A nil id becomes null.

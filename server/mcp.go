@@ -7,6 +7,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"vault-mcp/auth"
 	"vault-mcp/fault"
 	"vault-mcp/tools"
 )
@@ -81,30 +82,45 @@ func (s *Server) callTool(ctx context.Context, req *mcp.CallToolRequest) (*mcp.C
 	if c == nil {
 		return refused(fault.New(fault.Unauthenticated, "the credential is missing or has expired"), ""), nil
 	}
+	var res tools.Result
+	err := s.serve(ctx, c, func(ctx context.Context, p *auth.Principal) (err error) {
+		res, err = s.opt.Runner.Run(ctx, tools.Call{
+			Tool: req.Params.Name, Principal: p, Args: req.Params.Arguments,
+			Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
+		})
+		return err
+	})
+	if err != nil {
+		return refused(err, c.requestID), nil
+	}
+	return &mcp.CallToolResult{
+		Content:           []mcp.Content{&mcp.TextContent{Text: string(res.JSON)}},
+		StructuredContent: res.JSON,
+	}, nil
+}
+
+// serve does what a request asks for, as its principal: within the bound on calls
+// under way, and in a context as callContext makes it. A request that does not get
+// so far is recorded here; what do refuses is recorded where that is decided. The
+// error is what the caller is told.
+func (s *Server) serve(ctx context.Context, c *caller, do func(ctx context.Context, p *auth.Principal) error) error {
 	if !s.calls.enter() {
 		busy := fault.New(fault.Unavailable, "the server is busy or shutting down; try again")
 		busy.RetryAfter = busyRetry
-		return refused(s.reject(c, c.principal, busy), c.requestID), nil
+		return s.reject(c, c.principal, busy)
 	}
 	defer s.calls.leave()
 	ctx, end := s.callContext(ctx, c)
 	defer end()
 	p, err := c.who(ctx)
 	if err != nil {
-		return refused(s.reject(c, nil, err), c.requestID), nil
+		return s.reject(c, nil, err)
 	}
-	res, err := s.opt.Runner.Run(ctx, tools.Call{
-		Tool: req.Params.Name, Principal: p, Args: req.Params.Arguments,
-		Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
-	})
-	if err != nil {
+	if err := do(ctx, p); err != nil {
 		c.askScope(err)
-		return refused(err, res.RequestID), nil
+		return err
 	}
-	return &mcp.CallToolResult{
-		Content:           []mcp.Content{&mcp.TextContent{Text: string(res.JSON)}},
-		StructuredContent: res.JSON,
-	}, nil
+	return nil
 }
 
 // callContext is a handler's context that ends with the server as well, and

@@ -38,11 +38,23 @@ func (s *Server) receive(next mcp.MethodHandler) mcp.MethodHandler {
 		case *mcp.ListToolsRequest:
 			return s.listTools(ctx, next, req, c)
 		case *mcp.SubscriptionsListenRequest:
-			// At shutdown the stream ends with its result, as it should.
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(s.streams, cancel)() //nolint:contextcheck // two ends: the request's and the streams'
-			return next(ctx, method, req)
+			return s.hear(ctx, next, req, c)
+		case *mcp.ListResourcesRequest:
+			return s.listResources(ctx, next, req, c)
+		case *mcp.ListResourceTemplatesRequest:
+			return s.listTemplates(ctx, next, req, c)
+		case *mcp.ReadResourceRequest:
+			return s.readResource(ctx, next, req, c)
+		case *mcp.SubscribeRequest:
+			return s.subscribe(ctx, next, req, c)
+		case *mcp.UnsubscribeRequest:
+			return s.unsubscribe(ctx, next, req, c)
+		case *mcp.ListPromptsRequest:
+			return s.listPrompts(ctx, next, req, c)
+		case *mcp.GetPromptRequest:
+			return s.getPrompt(ctx, next, req, c)
+		case *mcp.CompleteRequest:
+			return s.complete(ctx, next, req, c)
 		}
 		res, err = next(ctx, method, req)
 		if method == methodInitialize && err == nil {

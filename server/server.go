@@ -36,6 +36,7 @@ import (
 	"go.uber.org/zap"
 
 	"vault-mcp/auth"
+	"vault-mcp/events"
 	"vault-mcp/tools"
 )
 
@@ -54,6 +55,9 @@ type Options struct {
 	Log       *zap.Logger   // required
 	Version   string        // of the program
 	ToolNames ToolNames     // default NamesAuto
+
+	// Events are what streams and subscriptions tell of; nil: nothing.
+	Events *events.Bus
 
 	// Authenticate gives the principal of what a request shows, or a
 	// *fault.Error. Required for HTTP.

@@ -24,6 +24,8 @@ import (
 type Catalog struct {
 	tools  []*Tool
 	byName map[string]*Tool // both spellings
+
+	resources map[ResourceUse]*Tool // the one that serves each use
 }
 
 // NewCatalog is the whole catalogue.
@@ -32,7 +34,7 @@ func NewCatalog() *Catalog {
 }
 
 func newCatalog(groups ...[]*Tool) *Catalog {
-	c := &Catalog{byName: make(map[string]*Tool)}
+	c := &Catalog{byName: make(map[string]*Tool), resources: make(map[ResourceUse]*Tool)}
 	for _, group := range groups {
 		for _, t := range group {
 			for _, name := range []string{t.Name, t.Underscored()} {
@@ -40,6 +42,10 @@ func newCatalog(groups ...[]*Tool) *Catalog {
 					panic(fmt.Sprintf("tools: %s and %s share a name", other.Name, t.Name))
 				}
 				c.byName[name] = t
+			}
+			if t.Resource != "" {
+				mustDeclare(t.Name, c.resources[t.Resource] == nil, "serves resources in the same way as another")
+				c.resources[t.Resource] = t
 			}
 			c.tools = append(c.tools, t)
 		}

@@ -112,6 +112,20 @@ type kvVersionsIn struct {
 	kvVersions
 }
 
+func (out kvWriteOut) changedVersion() int { return out.Version }
+
+func (in kvDeleteIn) changedVersion() int { return onlyVersion(in.Versions) }
+
+func (in kvVersionsIn) changedVersion() int { return onlyVersion(in.Versions) }
+
+// onlyVersion is the version of a change that is about one.
+func onlyVersion(versions []int) int {
+	if len(versions) == 1 {
+		return versions[0]
+	}
+	return 0
+}
+
 type okOut struct {
 	OK bool `json:"ok" doc:"True: Vault accepted it. Whether there were such versions, it does not say; kv.metadata does."`
 }
@@ -123,7 +137,7 @@ func kvTools() []*Tool {
 			Doc:   "Read a secret, its newest version or an older one. A version that was deleted or destroyed is not found, and the error says which of the two. With wrap_ttl the values stay out of the answer, which then holds a single-use token for whoever needs them.",
 			Scope: auth.Read, Effect: Reads, Idempotent: true, Retryable: true,
 			Needs: []Need{{Path: kvData, Capabilities: []string{"read"}}},
-			Route: "GET /secrets/{path...}",
+			Route: "GET /secrets/{path...}", Resource: ResourceRead,
 		}, kvRead),
 		Define(Tool{
 			Name: "kv.write", Title: "Write a secret",
@@ -144,7 +158,7 @@ func kvTools() []*Tool {
 			Doc:   "List the names of secrets and folders in one folder. No values are read.",
 			Scope: auth.List, Effect: Reads, Idempotent: true, Retryable: true,
 			Needs: []Need{{Path: kvMetadata, Capabilities: []string{"list"}}},
-			Route: "GET /secrets",
+			Route: "GET /secrets", Resource: ResourceList,
 		}, kvList),
 		Define(Tool{
 			Name: "kv.metadata", Title: "Describe a secret",

@@ -85,6 +85,7 @@ func (r *run) finish(ctx context.Context, err error) error {
 		rec.Result = r.trail.HMAC(r.result)
 	}
 	refused := r.trail.Append(rec)
+	r.publishCompleted(err == nil && refused == nil)
 	if refused == nil {
 		r.logOutcome(rec, f, nil)
 		if f != nil {

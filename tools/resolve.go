@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"vault-mcp/auth"
@@ -53,7 +54,9 @@ func (r *run) resolvePath(need *Need, in any) (*vaultx.Operation, error) {
 	}
 	r.ops = []string{need.Capabilities[0] + " " + op.Path.String()}
 	for _, filled := range need.filled {
-		if !filled.Multi && !r.call.Principal.Grants.Allow(auth.GrantKind(r.tool.Engine), values[filled.Name]) {
+		if filled.Multi {
+			r.touched = join(r.call.Principal.Prefix, strings.TrimSuffix(values[filled.Name], "/"))
+		} else if !r.call.Principal.Grants.Allow(auth.GrantKind(r.tool.Engine), values[filled.Name]) {
 			return nil, ungranted(r.tool.input.holes[filled.Name].pointer)
 		}
 	}

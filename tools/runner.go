@@ -12,6 +12,7 @@ import (
 
 	"vault-mcp/audit"
 	"vault-mcp/auth"
+	"vault-mcp/events"
 	"vault-mcp/fault"
 	"vault-mcp/kmsx"
 	"vault-mcp/vaultx"
@@ -41,6 +42,8 @@ type Options struct {
 	CallTimeout time.Duration // deadline of one call, default 10 s
 	WrapTTLMax  time.Duration // longest life of a wrapping token, default 5 min
 	KMS         *kmsx.Client  // AWS KMS; nil: its tools are hidden, and refused when called
+	Prefix      string        // path below which principals have their own, by slug; empty: nobody names another's resources
+	Events      *events.Bus   // is told of changes and calls; nil: nobody is
 	ChildPolicy string        // what the policy of each principal's own token begins with; empty: Vault is called with the server's token
 	Now         func() time.Time
 }
@@ -124,8 +127,8 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //  8. a client of Vault or AWS KMS that can do this operation and no other,
 //     within the call's deadline, which counts from stage 6 on
 //  9. the handler
-//  10. secrets are wrapped if the caller asked for that; a lease that cannot be
-//     delivered is given back
+//  10. the change is published, now that Vault accepted it; secrets are wrapped if
+//     the caller asked for that; a lease that cannot be delivered is given back
 //  11. the outcome record (see 1), then the result
 //
 // A non-nil error is always a *fault.Error.
@@ -167,6 +170,7 @@ type run struct {
 	ops      []string         // what Vault or AWS KMS is asked to do
 	flood    bool             // refused before the caller's limit, or by it: there may be any number of such
 	owned    ownedLease       // the lease that it is about, if the need is about one
+	touched  string           // whole path below the KV mount of the secret that it is about, if it is about one
 	minted   string           // Vault's id of a lease that was issued for it
 	tried    bool             // whether the attempt was recorded
 	vaults   *vaultx.Bound    // nil until there is one
@@ -239,7 +243,8 @@ func (r *run) carryOut(ctx context.Context, deadline time.Time, op operation, in
 	if err != nil {
 		return res, err
 	}
-	if ttl > 0 { // 10
+	r.publishChange(in, out) // 10
+	if ttl > 0 {
 		r.wraps = r.vault.Bind(vaultx.WrapOperation, vaultx.BindOptions{Owner: r.call.Principal.ID(), Child: r.child(false)})
 		if out, err = r.tool.wrapSecrets(ctx, r.wraps, out, ttl); err != nil {
 			return res, r.undelivered(err)

@@ -57,11 +57,12 @@ type Tool struct {
 	Doc        string     // for models: what it does, when to use it
 	Scope      auth.Scope // the verb needed on the engine; empty, for a tool without needs: any principal
 	Effect     Effect
-	Idempotent bool   // a second identical call changes nothing more
-	Additive   bool   // a write that takes nothing away
-	Retryable  bool   // the adapter may repeat it, and a caller's leaving may end it
-	Needs      []Need // alternatives
-	Route      string // REST: method and path
+	Idempotent bool        // a second identical call changes nothing more
+	Additive   bool        // a write that takes nothing away
+	Retryable  bool        // the adapter may repeat it, and a caller's leaving may end it
+	Needs      []Need      // alternatives
+	Route      string      // REST: method and path
+	Resource   ResourceUse // how it serves MCP resources; empty: it does not
 
 	Engine       string          // first part of the name
 	InputSchema  json.RawMessage // JSON Schema 2020-12 of the arguments

@@ -1,0 +1,115 @@
+package events
+
+import (
+	"container/list"
+	"slices"
+	"time"
+)
+
+// history keeps the last events. Each principal has room of its own in it, by
+// type, so that one who does much takes nothing from what others can resume from.
+type history struct {
+	opt    Options
+	topics map[topicKey]*topic
+	order  *list.List // of *Event, oldest first
+	bytes  int
+	floor  Position // something at or before it was forgotten, nobody knows of whom
+}
+
+type topicKey struct {
+	owner string
+	typ   Type
+}
+
+// topic is what is kept of one principal and type.
+type topic struct {
+	events []*list.Element // oldest first
+	lost   Position        // the last one that is not kept any more
+}
+
+func newHistory(opt Options, floor Position) *history {
+	return &history{opt: opt, topics: make(map[topicKey]*topic), order: list.New(), floor: floor}
+}
+
+// add keeps an event, which is later than all before, and drops what is too much.
+func (h *history) add(e *Event) {
+	key := topicKey{e.Owner, e.Type}
+	t := h.topics[key]
+	if t == nil {
+		t = &topic{}
+		h.topics[key] = t
+	}
+	t.events = append(t.events, h.order.PushBack(e))
+	h.bytes += e.size()
+	if len(t.events) > h.opt.MaxOfOwner {
+		h.drop(t.events[0])
+	}
+	for h.order.Len() > h.opt.MaxEvents || h.bytes > h.opt.MaxBytes {
+		h.drop(h.order.Front())
+	}
+	h.expire(e.At.Millis)
+}
+
+// expire drops what is too old at a time.
+func (h *history) expire(now uint64) {
+	age := uint64(h.opt.MaxAge / time.Millisecond)
+	for first := h.order.Front(); first != nil && first.Value.(*Event).At.Millis+age < now; first = h.order.Front() {
+		h.drop(first)
+	}
+}
+
+// drop forgets an event, which is the oldest of its topic.
+func (h *history) drop(el *list.Element) {
+	e := h.order.Remove(el).(*Event)
+	h.bytes -= e.size()
+	key := topicKey{e.Owner, e.Type}
+	t := h.topics[key]
+	t.events[0] = nil
+	t.events, t.lost = t.events[1:], e.At
+	if len(t.events) == 0 {
+		h.raise(t.lost)
+		delete(h.topics, key)
+	}
+}
+
+func (h *history) raise(floor Position) {
+	if floor.After(h.floor) {
+		h.floor = floor
+	}
+}
+
+// forget drops everything up to a position.
+func (h *history) forget(at Position) {
+	h.topics, h.bytes = make(map[topicKey]*topic), 0
+	h.order.Init()
+	h.raise(at)
+}
+
+// since lists the events after a position that a subscription wants. It is not ok
+// where some may be missing.
+func (h *history) since(after Position, s *Subscription) (found []*Event, ok bool) {
+	if h.floor.After(after) {
+		return nil, false
+	}
+	for key, t := range h.topics {
+		if !s.interest.overlaps(key.owner, key.typ) {
+			continue
+		}
+		if t.lost.After(after) {
+			return nil, false
+		}
+		start, _ := slices.BinarySearchFunc(t.events, after, func(el *list.Element, at Position) int {
+			if el.Value.(*Event).At.After(at) {
+				return 1
+			}
+			return -1
+		})
+		for _, el := range t.events[start:] {
+			if e := el.Value.(*Event); s.interest.wants(e) {
+				found = append(found, e)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b *Event) int { return a.At.Compare(b.At) })
+	return found, true
+}

@@ -1,0 +1,273 @@
+package tools
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"go.uber.org/zap"
+
+	"vault-mcp/audit"
+	"vault-mcp/auth"
+	"vault-mcp/events"
+	"vault-mcp/fault"
+)
+
+// MaxListenURIs bounds the URIs of one Listen.
+const MaxListenURIs = 100
+
+// Listen is a request to hear of events.
+type Listen struct {
+	Principal *auth.Principal
+	URIs      []string // of resources, or of folders for all below them; empty: all that the principal sees
+	Types     []string // of events; empty: with URIs events.ResourceChanged, else all
+	Transport string   // as in Call
+	Remote    string
+	RequestID string
+}
+
+// Listening is what a principal was permitted to hear.
+type Listening struct {
+	runner    *Runner
+	principal *auth.Principal
+	types     []events.Type
+	asked     []heard
+}
+
+// heard is one part of the tree that is listened to.
+type heard struct {
+	uri   Resource // as it was asked for
+	whole string   // path
+}
+
+// Listen holds a request against the principal's limit and rights, and records
+// it. A secret's changes may be heard by who may read it, and a folder's by who
+// may list it. The error is a *fault.Error.
+func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
+	if l.RequestID == "" {
+		l.RequestID = NewRequestID()
+	}
+	start := r.opt.Now()
+	heard, flood, err := r.permitListen(ctx, l)
+	if flood && !r.admit(Rejection{Principal: l.Principal, Transport: l.Transport, Remote: l.Remote, RequestID: l.RequestID, Err: err}) {
+		return nil, err
+	}
+	rec := audit.Record{
+		Kind: audit.Outcome, RequestID: l.RequestID, Transport: l.Transport, Remote: l.Remote,
+		Tool: listenOperation, Needs: heard.needs(), Outcome: "ok", DurationUS: r.opt.Now().Sub(start).Microseconds(),
+	}
+	identify(&rec, l.Principal)
+	fields := []zap.Field{
+		zap.String("request_id", rec.RequestID), zap.String("transport", rec.Transport), zap.String("subject", rec.Subject),
+	}
+	if err != nil {
+		f := fault.From(err)
+		rec.Outcome, rec.Detail = string(f.Kind), f.Msg
+	}
+	if refused := r.trail.Append(rec); refused != nil {
+		r.log.Error("listen", append(fields, unrecorded(fault.From(refused)))...)
+		return nil, fault.From(refused)
+	}
+	r.log.Info("listen", append(fields, zap.String("outcome", rec.Outcome), zap.String("detail", rec.Detail))...)
+	if err != nil {
+		return nil, err
+	}
+	return heard, nil
+}
+
+// listenOperation stands for the name of a tool in records of Listen.
+const listenOperation = "events.listen"
+
+// permitListen is Listen without its record. flood says that there may be any
+// number of such refusals.
+func (r *Runner) permitListen(ctx context.Context, l Listen) (heard *Listening, flood bool, err error) {
+	p := l.Principal
+	switch {
+	case !p.Valid(r.opt.Now()):
+		return nil, true, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
+	case r.opt.Events == nil:
+		return nil, false, fault.New(fault.Unavailable, "this server has no events")
+	}
+	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK {
+		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
+		limited.RetryAfter = d.RetryAfter
+		return nil, true, limited
+	}
+	heard = &Listening{runner: r, principal: p}
+	if heard.types, err = eventTypes(l); err != nil {
+		return nil, false, err
+	}
+	if heard.asked, err = r.hear(p, l.URIs); err != nil {
+		return nil, false, err
+	}
+	return heard, false, heard.permit(p)
+}
+
+// eventTypes are the types that are asked for.
+func eventTypes(l Listen) (types []events.Type, err error) {
+	switch {
+	case len(l.Types) > 0:
+	case len(l.URIs) > 0:
+		return []events.Type{events.ResourceChanged}, nil
+	default:
+		return events.Types(), nil
+	}
+	for _, name := range l.Types {
+		typ := events.Type(name)
+		if !slices.Contains(events.Types(), typ) {
+			return nil, fault.Field("/type", "must be "+string(events.ResourceChanged)+" or "+string(events.ToolCompleted))
+		}
+		if !slices.Contains(types, typ) {
+			types = append(types, typ)
+		}
+	}
+	return types, nil
+}
+
+// hear finds the parts of the tree that URIs name.
+func (r *Runner) hear(p *auth.Principal, uris []string) ([]heard, error) {
+	if len(uris) > MaxListenURIs {
+		return nil, fault.Field("/uri", "there are more URIs than one request may have, which is "+strconv.Itoa(MaxListenURIs))
+	}
+	if len(uris) == 0 {
+		return []heard{{uri: Resource{Subject: p.Slug, Folder: true}, whole: p.Prefix}}, nil
+	}
+	asked := make([]heard, 0, len(uris))
+	for _, text := range uris {
+		res, err := ParseResource(text)
+		if err != nil {
+			return nil, err
+		}
+		if res.Version != 0 {
+			return nil, fault.Field("/uri", "must name a secret or a folder, without a version: a version does not change")
+		}
+		relative, err := r.locate(p, res)
+		if err != nil {
+			return nil, err
+		}
+		asked = append(asked, heard{uri: res, whole: join(p.Prefix, relative)})
+	}
+	return asked, nil
+}
+
+// permit reports whether a principal may hear what is listened to.
+func (l *Listening) permit(p *auth.Principal) error {
+	if !slices.Contains(l.types, events.ResourceChanged) {
+		return nil
+	}
+	for _, h := range l.asked {
+		use := ResourceRead
+		if h.uri.Folder {
+			use = ResourceList
+		}
+		if err := l.runner.access.Permit(l.runner.catalog.resources[use], p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Permits reports whether it is still permitted, to the principal that the same
+// credential gives now.
+func (l *Listening) Permits(p *auth.Principal) bool {
+	return p.Valid(l.runner.opt.Now()) && p.ID() == l.principal.ID() && p.Prefix == l.principal.Prefix && l.permit(p) == nil
+}
+
+// needs are what a record says of it.
+func (l *Listening) needs() (list []string) {
+	if l == nil {
+		return nil
+	}
+	for _, h := range l.asked {
+		path := h.whole
+		if h.uri.Folder {
+			path += "/"
+		}
+		list = append(list, "listen "+path)
+	}
+	return list
+}
+
+// Interest is what a subscription to a Bus wants for it.
+func (l *Listening) Interest() events.Interest {
+	in := events.Interest{Types: l.types, Match: func(e *events.Event) bool {
+		return e.Type != events.ResourceChanged || l.covers(e.Path)
+	}}
+	for _, h := range l.asked {
+		in.Roots = append(in.Roots, h.whole)
+	}
+	if slices.Contains(l.types, events.ToolCompleted) { // these are about principals
+		in.Roots = append(in.Roots, l.principal.Prefix)
+	}
+	slices.Sort(in.Roots)
+	in.Roots = slices.Compact(in.Roots)
+	return in
+}
+
+func (l *Listening) covers(whole string) bool {
+	return slices.ContainsFunc(l.asked, func(h heard) bool { return h.covers(whole) })
+}
+
+func (h heard) covers(whole string) bool {
+	if h.uri.Folder {
+		return strings.HasPrefix(whole, h.whole+"/")
+	}
+	return whole == h.whole
+}
+
+// Asked are the URIs that were asked for.
+func (l *Listening) Asked() (uris []string) {
+	for _, h := range l.asked {
+		uris = append(uris, h.uri.String())
+	}
+	return uris
+}
+
+// URIs are the URIs of what changed, by an event of type ResourceChanged, spelled
+// as they were asked for: one for each that was and that covers it.
+func (l *Listening) URIs(e *events.Event) (uris []string) {
+	for _, h := range l.asked {
+		if !h.covers(e.Path) {
+			continue
+		}
+		res := Resource{Subject: h.uri.Subject, Path: join(h.uri.Path, strings.TrimPrefix(strings.TrimPrefix(e.Path, h.whole), "/"))}
+		if uri := res.String(); !slices.Contains(uris, uri) {
+			uris = append(uris, uri)
+		}
+	}
+	return uris
+}
+
+// changeMessage and completedMessage are how events look to clients.
+type changeMessage struct {
+	ID      string `json:"id"`
+	URI     string `json:"uri"`
+	Subject string `json:"subject"`
+	Tool    string `json:"tool"`
+	Version int    `json:"version,omitzero"`
+	Time    string `json:"time"`
+}
+
+type completedMessage struct {
+	ID      string `json:"id"`
+	Tool    string `json:"tool"`
+	Subject string `json:"subject"`
+	OK      bool   `json:"ok"`
+	Time    string `json:"time"`
+}
+
+// Message is an event as a client of the feed sees it: one line of JSON.
+func (l *Listening) Message(e *events.Event, id string) json.RawMessage {
+	at := e.Time.UTC().Format(time.RFC3339Nano)
+	var msg any = completedMessage{ID: id, Tool: e.Tool, Subject: e.Subject, OK: e.OK, Time: at}
+	if e.Type == events.ResourceChanged {
+		uri := l.runner.resourceAt(l.principal, e.Path).String()
+		msg = changeMessage{ID: id, URI: uri, Subject: e.Subject, Tool: e.Tool, Version: e.Version, Time: at}
+	}
+	b, _ := jsonv2.Marshal(msg) // strings and numbers of ours always encode
+	return b
+}
