@@ -8,6 +8,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"vault-mcp/auth"
+	"vault-mcp/tools"
 )
 
 // Transports, as they stand in records.
@@ -32,9 +33,15 @@ type caller struct {
 	shown     auth.Presented
 	requestID string
 	tool      string // canonical name, once it is known
+	uri       string // of the resource that is read
 	wanted    atomic.Pointer[wanted]
 	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells
 	seat      *seat           // reserved for the session that this request opens
+}
+
+// call is a call of the request's, for its principal.
+func (c *caller) call(p *auth.Principal) tools.Call {
+	return tools.Call{Principal: p, Transport: c.transport, Remote: c.remote, RequestID: c.requestID}
 }
 
 // who is the principal of the request.

@@ -256,6 +256,9 @@ func (c *modernHTTP) transport() string { return "mcp" }
 func (c *modernHTTP) request(t testing.TB, method string, params object) reply {
 	t.Helper()
 	name, _ := params["name"].(string)
+	if method == "resources/read" {
+		name, _ = params["uri"].(string)
+	}
 	return c.s.do(t, http.MethodPost, "/mcp", message(t, 1, method, modernParams(params, c.name)), modernHeaders(c.key, method, name)...)
 }
 

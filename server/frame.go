@@ -49,6 +49,7 @@ type gate struct {
 	seen   members
 	name   []byte // the params' name, raw, if it is a string
 	params paramFaults
+	uri    bool // the params have a uri of the right form
 }
 
 // members are the top-level members that a message has.
@@ -56,7 +57,10 @@ type members struct{ version, id, method, params, result, error bool }
 
 // paramFaults are findings in the params that matter only to a tools/call,
 // whose method may come after its params.
-type paramFaults struct{ name, arguments, meta, lookalike, responses, state bool }
+type paramFaults struct {
+	name, arguments, meta, lookalike, responses, state bool
+	cursor, resourceLookalike                          bool
+}
 
 // CheckFrame holds one JSON-RPC message against what this server takes: one
 // object with exact member names of the right types and no others, nothing
@@ -81,7 +85,7 @@ func CheckFrame(data []byte) (Frame, error) {
 // which may hold secrets.
 func (g *gate) forget() {
 	g.data, g.name, g.err = nil, nil, nil
-	g.frame, g.seen, g.params = Frame{}, members{}, paramFaults{}
+	g.frame, g.seen, g.params, g.uri = Frame{}, members{}, paramFaults{}, false
 	g.src = bytes.Buffer{}
 	g.dec.Reset(&g.src)
 }
@@ -205,45 +209,6 @@ func (g *gate) topLevel(name []byte) error {
 	return nil
 }
 
-// paramsMember takes one member of the params.
-func (g *gate) paramsMember(name []byte) error {
-	switch string(name) {
-	case `"name"`:
-		v, err := g.value()
-		if err == nil && isString(v) && len(v) <= maxNameLength+2 {
-			g.name = v
-		}
-		g.params.name = g.name == nil
-		return err
-	case `"arguments"`:
-		g.params.arguments = g.dec.PeekKind() != '{'
-		return g.dec.SkipValue()
-	case `"inputResponses"`:
-		g.params.responses = g.dec.PeekKind() != '{'
-		return g.dec.SkipValue()
-	case `"requestState"`:
-		g.params.state = g.dec.PeekKind() != '"'
-		return g.dec.SkipValue()
-	case `"_meta"`:
-		if g.dec.PeekKind() == '{' {
-			return g.object(g.metaMember)
-		}
-		g.params.meta = true
-		return g.dec.SkipValue()
-	}
-	if isLookalike(name) {
-		g.params.lookalike = true
-	}
-	return g.dec.SkipValue()
-}
-
-func (g *gate) metaMember(name []byte) error {
-	if string(name) == `"io.modelcontextprotocol/protocolVersion"` {
-		g.frame.Modern = true
-	}
-	return g.dec.SkipValue()
-}
-
 // errorMember reads the error of a response: the SDK wants these types.
 func (g *gate) errorMember() error {
 	if g.dec.PeekKind() != '{' {
@@ -288,6 +253,8 @@ func (g *gate) conclude() {
 		g.fail(codeInvalidParams, "params._meta must be an object")
 	case g.frame.Method == methodInitialize && len(g.data) > maxInitialize:
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
+	case methods[g.frame.Method].takes != noParam:
+		g.concludeResource(methods[g.frame.Method].takes)
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
 		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")

@@ -1,24 +1,6 @@
 package server
 
-import (
-	"bytes"
-	"strings"
-)
-
-// isLookalike reports whether a name of the params is one of those that a
-// tools/call has in another case, or written with an escape.
-func isLookalike(raw []byte) bool {
-	if bytes.IndexByte(raw, '\\') >= 0 {
-		return true
-	}
-	name := string(raw[1 : len(raw)-1])
-	for _, known := range []string{"name", "arguments", "_meta", "inputResponses", "requestState"} {
-		if strings.EqualFold(name, known) {
-			return true
-		}
-	}
-	return false
-}
+import "bytes"
 
 func isString(v []byte) bool { return len(v) > 1 && v[0] == '"' }
 

@@ -41,10 +41,13 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 			Logger: slog.New(slog.DiscardHandler),
 			// No logging capability (the default has it), and a list that does
 			// not change while the server lives.
-			Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+			Capabilities: &mcp.ServerCapabilities{
+				Tools:     &mcp.ToolCapabilities{},
+				Resources: &mcp.ResourceCapabilities{Subscribe: true},
+			},
 			// What is shown depends on the caller: nothing shared may keep it.
 			SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) {
-				c.TTLMs, c.CacheScope = 0, "private"
+				*c = private()
 			},
 			// KeepAlive stays 0: its pings end the streams of 2026-07-28 and
 			// the sessions of clients that are slow to answer.
@@ -54,6 +57,7 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 		server.AddTool(&mcp.Tool{Name: t.Name, InputSchema: stubSchema}, s.callTool)
 		listed[t.Name] = listing{tool: t, dotted: describe(t, t.Name), underlined: describe(t, t.Underscored())}
 	}
+	s.addResource(server)
 	server.AddReceivingMiddleware(s.receive)
 	return server, listed
 }
@@ -84,10 +88,9 @@ func (s *Server) callTool(ctx context.Context, req *mcp.CallToolRequest) (*mcp.C
 	}
 	var res tools.Result
 	err := s.serve(ctx, c, func(ctx context.Context, p *auth.Principal) (err error) {
-		res, err = s.opt.Runner.Run(ctx, tools.Call{
-			Tool: req.Params.Name, Principal: p, Args: req.Params.Arguments,
-			Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
-		})
+		call := c.call(p)
+		call.Tool, call.Args = req.Params.Name, req.Params.Arguments
+		res, err = s.opt.Runner.Run(ctx, call)
 		return err
 	})
 	if err != nil {

@@ -3,7 +3,17 @@ package server
 // method is what this server knows of a protocol method.
 type method struct {
 	notification bool
+	takes        param // one that the frame gate holds to its type
 }
+
+// param is a member of the params of methods of resources.
+type param int
+
+const (
+	noParam param = iota
+	aURI          // which there must be
+	aCursor       // which there may be
+)
 
 // methods are those that this server serves. Others are answered here, before
 // the SDK, which would repeat their names in its errors.
@@ -13,6 +23,11 @@ var methods = map[string]method{
 	"server/discover":                  {},
 	"tools/list":                       {},
 	"tools/call":                       {},
+	"resources/list":                   {takes: aCursor},
+	"resources/read":                   {takes: aURI},
+	"resources/templates/list":         {takes: aCursor},
+	"resources/subscribe":              {takes: aURI},
+	"resources/unsubscribe":            {takes: aURI},
 	"subscriptions/listen":             {},
 	"logging/setLevel":                 {},
 	"notifications/initialized":        {notification: true},
@@ -27,6 +42,7 @@ const (
 	methodCall       = "tools/call"
 	methodList       = "tools/list"
 	methodListen     = "subscriptions/listen"
+	methodRead       = "resources/read"
 )
 
 // names holds the methods' names once, so that reading one allocates nothing.

@@ -88,10 +88,7 @@ func (s *Server) nameTool(ctx context.Context, next mcp.MethodHandler, req *mcp.
 // listTools shows the tools that the caller may call, in the spelling that its
 // client takes.
 func (s *Server) listTools(ctx context.Context, next mcp.MethodHandler, req *mcp.ListToolsRequest, c *caller) (mcp.Result, error) {
-	p, err := c.who(ctx)
-	if err == nil && !p.Valid(time.Now()) {
-		err = fault.New(fault.Unauthenticated, "the credential is missing or has expired")
-	}
+	p, err := s.present(ctx, c)
 	if err != nil {
 		return nil, rpcError(codeInvalidRequest, s.reject(c, p, err), c.requestID)
 	}

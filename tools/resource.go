@@ -25,8 +25,8 @@ const ResourceTemplate = "kv://{subject}/{+path}{?version}"
 
 const resourceScheme = "kv://"
 
-// maxResourceURI bounds a resource's URI, in bytes.
-const maxResourceURI = 1024
+// MaxResourceURI bounds a resource's URI, in bytes.
+const MaxResourceURI = 1024
 
 // Resource is what a resource's URI names: a secret of a subject, one version of
 // it, or a folder. The path is relative to the subject's part of the tree.
@@ -55,7 +55,7 @@ func ParseResource(uri string) (Resource, error) {
 	rest, ok := strings.CutPrefix(uri, resourceScheme)
 	subject, path, found := strings.Cut(rest, "/")
 	subject = unescapeSubject(subject)
-	if !ok || !found || len(uri) > maxResourceURI || !isSlug(subject) {
+	if !ok || !found || len(uri) > MaxResourceURI || !isSlug(subject) {
 		return Resource{}, wantResource()
 	}
 	r := Resource{Subject: subject}
@@ -101,9 +101,16 @@ func (r *Runner) locate(p *auth.Principal, res Resource) (relative string, err e
 	}
 	whole := join(join(r.opt.Prefix, res.Subject), res.Path)
 	if r.opt.Prefix == "" || !events.Contains(p.Prefix, whole) {
-		return "", fault.New(fault.Forbidden, "this resource is not in the caller's part of the tree; its own are kv://SUBJECT/… with the subject that whoami shows").With("field", "/uri")
+		return "", notOwn()
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(whole, p.Prefix), "/"), nil
+	relative = strings.TrimPrefix(strings.TrimPrefix(whole, p.Prefix), "/")
+	switch {
+	case relative == "" && !res.Folder: // a secret with the name of the caller's prefix is beside it
+		return "", notOwn()
+	case vaultx.CheckListPrefix(relative) != nil: // the path alone was not too long
+		return "", wantResource()
+	}
+	return relative, nil
 }
 
 // resourceAt is the URI of a secret or folder at a whole path, as a principal

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,6 +27,10 @@ type Call struct {
 	Transport string          // "stdio", "mcp", "rpc", "rest"
 	Remote    string          // address of the caller, if there is one
 	RequestID string          // made by NewRequestID where the call came in
+
+	// makeArgs makes the arguments of a call that is not one of a tool by name, at
+	// the stage where they are decoded; Args is then what they are made from.
+	makeArgs func(p *auth.Principal) (json.RawMessage, error)
 }
 
 // Result is what a call gave. On an error only RequestID is set.
@@ -79,6 +84,7 @@ func NewRunner(c *Catalog, v *vaultx.Client, trail *audit.Trail, l *auth.Limiter
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	opt.Prefix = strings.Trim(opt.Prefix, "/") // as whoever makes principals does
 	access, err := NewAccess(c, Offer{ReadOnly: opt.ReadOnly, Sets: opt.Sets, Exclude: opt.Exclude}, opt.KMS != nil)
 	if err != nil {
 		return nil, err
@@ -199,8 +205,7 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	if err := r.access.Permit(tool, p); err != nil {
 		return res, err
 	}
-	in, values, err := tool.input.decode(r.call.Args) // 5
-	r.values = values
+	in, err := r.decode() // 5
 	if err != nil {
 		return res, err
 	}
@@ -220,6 +225,19 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 		return res, err
 	}
 	return r.carryOut(ctx, deadline, op, in, ttl)
+}
+
+// decode makes the tool's input.
+func (r *run) decode() (in any, err error) {
+	if r.call.makeArgs != nil {
+		args, err := r.call.makeArgs(r.call.Principal)
+		if err != nil {
+			return nil, err
+		}
+		r.call.Args = args
+	}
+	in, r.values, err = r.tool.input.decode(r.call.Args)
+	return in, err
 }
 
 // carryOut does what was resolved and is on record, and makes the result: stages
