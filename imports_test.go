@@ -18,11 +18,12 @@ var lawful = map[string][]string{
 	"cli":       {"server", "tools", "auth", "vaultx", "kmsx", "events", "audit", "config", "fault", "secret", "devstack"},
 	"server":    {"tools", "auth", "events", "fault", "secret"},
 	"tools":     {"auth", "vaultx", "kmsx", "events", "audit", "fault", "secret"},
-	"auth":      {"fault", "secret"},
+	"auth":      {"redisx", "fault", "secret"},
 	"vaultx":    {"gate", "fault", "secret"},
 	"kmsx":      {"gate", "fault", "secret"},
 	"gate":      {"fault"},
-	"events":    {"fault", "secret"},
+	"events":    {"redisx", "fault", "secret"},
+	"redisx":    {"fault", "secret"},
 	"audit":     {"fault", "secret"},
 	"config":    {"fault", "secret"},
 	"telemetry": {},
@@ -53,7 +54,7 @@ var vendors = map[string][]string{
 	"github.com/golang-jwt/jwt":               {"auth"},
 	"github.com/MicahParks/":                  {"auth"},
 	"github.com/aws/":                         {"kmsx"},
-	"github.com/redis/":                       {"auth"}, // limits that replicas share
+	"github.com/redis/":                       {"redisx", "auth", "events"}, // what replicas share
 	"github.com/go-redis/":                    {"auth"},
 	"github.com/prometheus/":                  {"telemetry"},
 	"go.opentelemetry.io/":                    {"telemetry"},

@@ -4,17 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"vault-mcp/fault"
+	"vault-mcp/redisx"
 	"vault-mcp/secret"
 )
 
@@ -30,8 +28,6 @@ type SharedOptions struct {
 const (
 	// sharedPatience is how long a call waits for Redis.
 	sharedPatience = 100 * time.Millisecond
-	// probePatience bounds what no call waits for.
-	probePatience = time.Second
 	// probeEvery is the pause between two looks at a Redis that was lost.
 	probeEvery = time.Second
 	// sharedConnections bounds the connections to Redis.
@@ -41,9 +37,6 @@ const (
 	// "rate:" before it.
 	limitKeys = "vault-mcp:limit:"
 )
-
-// errBadAnswer is an answer that the limiter's library cannot read.
-var errBadAnswer = errors.New("the answer is not one of Redis")
 
 // shared are limits that several processes have in common, in Redis.
 //
@@ -69,11 +62,13 @@ type shared struct {
 // a Redis that has forgotten everything gives it no more. A Redis that is not
 // there is no error; it waits for it a second at most.
 func NewSharedLimiter(ctx context.Context, opt SharedOptions) (*Limiter, error) {
-	settings, err := redisOptions(opt.URL)
+	settings, err := redisx.Options(opt.URL)
 	if err != nil {
 		return nil, err
 	}
-	silenceRedis()
+	settings.PoolTimeout, settings.PoolSize = sharedPatience, sharedConnections
+	// One more try, for a connection that had been closed while nobody used it.
+	settings.MaxRetries, settings.MinRetryBackoff, settings.MaxRetryBackoff = 1, time.Millisecond, 2*time.Millisecond
 	s := &shared{client: redis.NewClient(settings), changed: opt.Changed}
 	s.limiter = redis_rate.NewLimiter(s.client)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -84,35 +79,6 @@ func NewSharedLimiter(ctx context.Context, opt SharedOptions) (*Limiter, error) 
 	l.shared = s
 	return l, nil
 }
-
-// redisOptions reads REDIS_URL. The library's own errors may hold the password,
-// and its query can switch off what must not be.
-func redisOptions(text secret.Text) (*redis.Options, error) {
-	u, err := url.Parse(text.Reveal())
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fault.New(fault.Invalid, "REDIS_URL: want redis://[user:password@]host[:port][/number], or rediss:// for TLS")
-	}
-	o, err := redis.ParseURL(text.Reveal())
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "REDIS_URL: want redis://[user:password@]host[:port][/number], or rediss:// for TLS")
-	}
-	o.Protocol, o.DisableIdentity = 2, true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.ContextTimeoutEnabled = true
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = probePatience, probePatience, probePatience, sharedPatience
-	o.PoolSize = sharedConnections
-	o.DialerRetries = 1
-	// One more try, for a connection that had been closed while nobody used it.
-	o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 1, time.Millisecond, 2*time.Millisecond
-	return o, nil
-}
-
-// silenceRedis ends what the library says on standard error, past our log.
-var silenceRedis = sync.OnceFunc(func() { redis.SetLogger(noRedisLog{}) })
-
-type noRedisLog struct{}
-
-func (noRedisLog) Printf(context.Context, string, ...any) {}
 
 // take takes n calls out of the bucket that all processes share; ok is false
 // where Redis did not say.
@@ -136,7 +102,7 @@ func (s *shared) take(ctx context.Context, id string, limit Limit, burst, n int)
 func (s *shared) ask(ctx context.Context, key string, limit redis_rate.Limit, n int) (d Decision, err error) {
 	defer func() {
 		if recover() != nil {
-			d, err = Decision{}, errBadAnswer
+			d, err = Decision{}, redisx.ErrBadAnswer
 		}
 	}()
 	res, err := s.limiter.AllowN(ctx, limitKeys+key, limit, n)
@@ -152,7 +118,7 @@ func (s *shared) ask(ctx context.Context, key string, limit redis_rate.Limit, n 
 
 // probe does what a call does, with a limit that nobody reaches.
 func (s *shared) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	ctx, cancel := context.WithTimeout(ctx, redisx.Patience)
 	defer cancel()
 	_, err := s.ask(ctx, "probe", redis_rate.PerSecond(1_000_000), 1)
 	return err
@@ -197,21 +163,10 @@ func (s *shared) tell(err error) {
 	}
 }
 
-// lostRedis is what is said of a Redis that does not answer as it should. What
-// went wrong is said in our words: the library's may quote what was answered.
-func lostRedis(err error) *fault.Error {
-	why := "cannot be reached"
-	var answered redis.Error
-	switch {
-	case errors.As(err, &answered):
-		why = "refuses what is asked (is the password right, is it writable, are scripts allowed?)"
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout):
-		why = "does not answer in time"
-	case errors.Is(err, errBadAnswer):
-		why = "does not answer as Redis does"
-	}
-	return fault.New(fault.Unavailable, "Redis "+why+": each process limits callers for itself until it is back")
-}
+// lostRedis is what is said of a Redis that does not answer as it should.
+func lostRedis(err error) *fault.Error { return redisx.Lost(err, eachForItself) }
+
+const eachForItself = "each process limits callers for itself until it is back"
 
 // Check reports that the limits are not shared though they should be. Calls are
 // served all the same, so whatever it finds is degraded.
@@ -221,7 +176,7 @@ func (l *Limiter) Check(ctx context.Context) error {
 		return nil
 	}
 	if s.lost.Load() {
-		return fault.Degraded(fault.New(fault.Unavailable, "Redis does not answer as it should: each process limits callers for itself until it is back"))
+		return fault.Degraded(fault.New(fault.Unavailable, "Redis does not answer as it should: "+eachForItself))
 	}
 	err := s.probe(ctx)
 	switch {

@@ -84,7 +84,9 @@ func (o *options) open(cfg *config.Config, mode string) (a *app, err error) {
 		return a, usageError{err}
 	}
 	a.close = append(a.close, func() error { limiter.Close(); return nil })
-	a.events = events.NewMemory(events.Options{})
+	if a.events, err = openEvents(context.Background(), cfg, a.log); err != nil {
+		return a, usageError{err}
+	}
 	a.close = append(a.close, func() error { a.events.Close(); return nil })
 	a.runner, err = tools.NewRunner(theCatalog(), a.vault, a.trail, limiter, sealer, a.log, tools.Options{
 		ReadOnly: cfg.Tools.ReadOnly, Sets: cfg.Tools.Sets, Exclude: cfg.Tools.Exclude,

@@ -25,7 +25,8 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 		"keys":  a.watched("keys", a.authn.Check),
 	}
 	if !cfg.State.RedisURL.IsZero() {
-		ready["redis"] = limiter.Check // the limiter itself tells the operator, see openLimiter
+		ready["redis"] = limiter.Check // it tells the operator itself, see openLimiter
+		ready["events"] = a.events.Check
 	}
 	var certificate *server.TLS
 	if mode == "http" {

@@ -194,7 +194,7 @@ type State struct {
 	AuditFile string      `env:"AUDIT_FILE" help:"File of the audit trail. Empty: one file for each process in the folder audit of STATE_DIR."`
 	AuditSync string      `env:"AUDIT_SYNC" default:"interval" enum:"interval|always" help:"When the trail is forced to disk: every second or so, or before each call goes on."`
 	AuditKey  secret.Text `env:"AUDIT_HMAC_KEY" check:"key" help:"Key of the digests in the audit trail, 64 hexadecimal digits. Made in STATE_DIR if not given; replicas share it."`
-	RedisURL  secret.Text `env:"REDIS_URL" check:"redis" help:"Redis in which replicas share the limits of callers: redis://[user:password@]host[:port][/number], or rediss:// for TLS. Empty: each process limits callers for itself."`
+	RedisURL  secret.Text `env:"REDIS_URL" check:"redis" help:"Redis in which replicas share the limits of callers and the feed of events: redis://[user:password@]host[:port][/number], or rediss:// for TLS. Empty: each process has limits and events of its own."`
 	SealKey   secret.Text `env:"SEAL_KEY" check:"key" help:"Key of the handles that travel through clients, 64 hexadecimal digits. Made in STATE_DIR if not given; replicas share it."`
 }
 

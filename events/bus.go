@@ -41,12 +41,14 @@ func (o *Options) defaults() {
 
 // Bus is the feed. It is safe for concurrent use.
 type Bus struct {
-	opt Options
+	opt    Options
+	shared *shared // nil: it is of this process alone
 
 	inbox struct {
 		sync.Mutex
 		waiting []Event
-		missed  bool // there was no room for one
+		spare   []Event // the room of those that were given out
+		missed  bool    // there was no room for one
 		closed  bool
 	}
 	wake chan struct{}
@@ -69,7 +71,7 @@ func NewMemory(opt Options) *Bus {
 func newBus(opt Options) *Bus {
 	opt.defaults()
 	// What an earlier process gave out is not known here.
-	start := Position{Millis: millis(opt.Now())}
+	start := Position{Millis: millis(opt.Now()), Feed: newFeed()}
 	return &Bus{
 		opt: opt, last: start, history: newHistory(opt, start),
 		subs: make(map[string]map[*Subscription]struct{}),
@@ -97,13 +99,24 @@ func (b *Bus) Publish(e Event) {
 	}
 }
 
-// take empties the inbox.
+// take empties the inbox. What it gives is good until the next one.
 func (b *Bus) take() (batch []Event, missed bool) {
 	b.inbox.Lock()
 	defer b.inbox.Unlock()
 	batch, missed = b.inbox.waiting, b.inbox.missed
-	b.inbox.waiting, b.inbox.missed = nil, false
+	b.inbox.waiting, b.inbox.spare, b.inbox.missed = b.inbox.spare[:0], nil, false
 	return batch, missed
+}
+
+// giveBack leaves the room of a batch for others.
+func (b *Bus) giveBack(batch []Event) {
+	clear(batch)
+	if cap(batch) > deliverAtOnce { // was for a rush
+		return
+	}
+	b.inbox.Lock()
+	defer b.inbox.Unlock()
+	b.inbox.spare = batch
 }
 
 // run gives out what is published, until the Bus is closed.
@@ -127,15 +140,26 @@ func (b *Bus) run() {
 // giveOut numbers events and delivers them.
 func (b *Bus) giveOut(batch []Event, missed bool) {
 	at := b.Last()
-	for i := range batch {
-		at = at.next(millis(b.opt.Now()))
-		batch[i].At = at
+	for rest := batch; len(rest) > 0; {
+		n := min(len(rest), deliverAtOnce)
+		numbered := make([]*Event, 0, n)
+		for _, e := range rest[:n] { // each for itself: one that is kept keeps no other
+			at = at.next(millis(b.opt.Now()))
+			e.At = at
+			numbered = append(numbered, &e)
+		}
+		b.deliver(numbered, at)
+		rest = rest[n:]
 	}
-	b.deliver(batch)
+	b.giveBack(batch)
 	if missed {
 		b.gap(at.next(millis(b.opt.Now())))
 	}
 }
+
+// deliverAtOnce bounds how many events are delivered while others wait for the
+// lock of the Bus.
+const deliverAtOnce = 256
 
 // Last is the position up to which everything was given out.
 func (b *Bus) Last() Position {
@@ -145,16 +169,11 @@ func (b *Bus) Last() Position {
 }
 
 // deliver keeps events, which are in order and have their positions, and gives
-// them to those who want them.
-func (b *Bus) deliver(batch []Event) {
-	if len(batch) == 0 {
-		return
-	}
+// them to those who want them: then everything up to a position was.
+func (b *Bus) deliver(batch []*Event, at Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range batch {
-		e := &batch[i]
-		b.last = e.At
+	for _, e := range batch {
 		b.history.add(e)
 		ancestors(e.Path, func(root string) bool {
 			for s := range b.subs[root] {
@@ -163,17 +182,19 @@ func (b *Bus) deliver(batch []Event) {
 			return true
 		})
 	}
+	b.last = at
 }
 
 // gap tells everybody that something before a position may have been missed, and
 // forgets what is kept: nobody can resume from before it.
-func (b *Bus) gap(at Position) {
+func (b *Bus) gap(at Position) { b.startAt(at, newHistory(b.opt, at)) }
+
+// startAt goes on from a position, which may be of another feed, with what is
+// known of the time before, and tells everybody of a gap.
+func (b *Bus) startAt(at Position, known *history) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at.After(b.last) {
-		b.last = at
-	}
-	b.history.forget(b.last)
+	b.last, b.history = at, known
 	for _, of := range b.subs {
 		for s := range of {
 			s.skip()

@@ -37,7 +37,7 @@ func Types() []Type { return []Type{ResourceChanged, ToolCompleted} }
 type Event struct {
 	At      Position  `json:"-"`                // where it stands in the feed; the Bus says
 	Type    Type      `json:"type"`             //
-	Path    string    `json:"path"`             // what it is about: a secret's whole path below the KV mount; for ToolCompleted the Owner
+	Path    string    `json:"path"`             // what it is about: a secret's whole path below the KV mount, at or below the Owner; for ToolCompleted the Owner
 	Owner   string    `json:"owner"`            // path prefix of the principal who did it
 	Subject string    `json:"subject"`          // slug of the principal who did it
 	Tool    string    `json:"tool"`             // dotted name
@@ -48,7 +48,7 @@ type Event struct {
 
 // size is about what an event takes in memory, in bytes.
 func (e *Event) size() int {
-	return 160 + len(e.Path) + len(e.Owner) + len(e.Subject) + len(e.Tool)
+	return 240 + len(e.Path) + len(e.Owner) + len(e.Subject) + len(e.Tool)
 }
 
 // Contains reports whether a path is at or below another, by whole segments.

@@ -13,7 +13,7 @@ type history struct {
 	topics map[topicKey]*topic
 	order  *list.List // of *Event, oldest first
 	bytes  int
-	floor  Position // something at or before it was forgotten, nobody knows of whom
+	floor  Position // something at or before it was forgotten, nobody knows of whom; its Feed is that of all
 }
 
 type topicKey struct {
@@ -27,6 +27,7 @@ type topic struct {
 	lost   Position        // the last one that is not kept any more
 }
 
+// newHistory is one that knows nothing of what was up to a position.
 func newHistory(opt Options, floor Position) *history {
 	return &history{opt: opt, topics: make(map[topicKey]*topic), order: list.New(), floor: floor}
 }
@@ -78,17 +79,10 @@ func (h *history) raise(floor Position) {
 	}
 }
 
-// forget drops everything up to a position.
-func (h *history) forget(at Position) {
-	h.topics, h.bytes = make(map[topicKey]*topic), 0
-	h.order.Init()
-	h.raise(at)
-}
-
 // since lists the events after a position that a subscription wants. It is not ok
 // where some may be missing.
 func (h *history) since(after Position, s *Subscription) (found []*Event, ok bool) {
-	if h.floor.After(after) {
+	if after.Feed != h.floor.Feed || h.floor.After(after) {
 		return nil, false
 	}
 	for key, t := range h.topics {

@@ -11,13 +11,20 @@ import (
 	"encoding/binary"
 )
 
-// Position is a place in the feed, as in a stream of Redis: the milliseconds since
+// Position is a place in a feed, as in a stream of Redis: the milliseconds since
 // 1970 at which an event came, and its number among those of that millisecond.
-// Both have 48 bits at most. Positions of different replicas with one Redis are
-// those of its stream.
-type Position struct{ Millis, Seq uint64 }
+// Positions of different replicas with one Redis are those of its stream.
+//
+// Feed tells one feed from another: the stream of each run of a Redis, and what a
+// process gave out by itself, each time that it had to. Positions of two feeds
+// have no order that means anything, so nobody resumes in one from the other.
+type Position struct {
+	Millis uint64 // 48 bits at most
+	Seq    uint64 // 32 bits at most
+	Feed   uint16 // 0: none
+}
 
-// Compare is negative for an earlier position, 0 for the same.
+// Compare is negative for an earlier position of the same feed, 0 for the same.
 func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Millis, q.Millis), cmp.Compare(p.Seq, q.Seq))
 }
@@ -28,13 +35,27 @@ func (p Position) After(q Position) bool { return p.Compare(q) > 0 }
 // next is the first position after p that is not before a time.
 func (p Position) next(millis uint64) Position {
 	if millis > p.Millis {
-		return Position{Millis: millis}
+		return Position{Millis: millis, Feed: p.Feed}
 	}
-	return Position{Millis: p.Millis, Seq: p.Seq + 1}
+	return Position{Millis: p.Millis, Seq: p.Seq + 1, Feed: p.Feed}
 }
 
-// maxPart bounds either part of a position.
-const maxPart = 1 << 48
+// Bounds of the parts of a position, which an id has room for.
+const (
+	maxMillis = 1<<48 - 1
+	maxSeq    = 1<<32 - 1
+)
+
+// newFeed names a feed of this process alone.
+func newFeed() uint16 {
+	var b [2]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails
+		if feed := binary.BigEndian.Uint16(b[:]); feed != 0 {
+			return feed
+		}
+	}
+}
 
 // IDs makes and reads the ids of positions for one principal: positions are
 // encrypted with a key of its own, so that an id tells neither when others did
@@ -67,8 +88,8 @@ func (ids IDs) Place(p Position) string {
 
 func (ids IDs) seal(p Position, nonce uint32) string {
 	var plain, sealed [aes.BlockSize]byte
-	binary.BigEndian.PutUint64(plain[:8], p.Millis<<16|p.Seq>>32&0xffff)
-	binary.BigEndian.PutUint32(plain[8:12], uint32(p.Seq)) //nolint:gosec // the lower half
+	binary.BigEndian.PutUint64(plain[:8], p.Millis<<16|uint64(p.Feed))
+	binary.BigEndian.PutUint32(plain[8:12], uint32(p.Seq))
 	binary.BigEndian.PutUint32(plain[12:], nonce)
 	ids.block.Encrypt(sealed[:], plain[:])
 	return idText.EncodeToString(sealed[:])
@@ -91,5 +112,5 @@ func (ids IDs) Parse(id string) (p Position, ok bool) {
 	}
 	ids.block.Decrypt(plain[:], sealed)
 	high := binary.BigEndian.Uint64(plain[:8])
-	return Position{Millis: high >> 16, Seq: high&0xffff<<32 | uint64(binary.BigEndian.Uint32(plain[8:12]))}, true
+	return Position{Millis: high >> 16, Seq: uint64(binary.BigEndian.Uint32(plain[8:12])), Feed: uint16(high & 0xffff)}, true
 }

@@ -51,8 +51,14 @@ type Subscription struct {
 
 	mu    sync.Mutex
 	queue []*Event
-	paths map[string]int // with Coalesce: where in the queue a path is
+	paths map[changedPath]int // with Coalesce: where in the queue what is about a path is
 	gap   bool
+}
+
+// changedPath is what coalesces: a path may be both a secret's and a principal's.
+type changedPath struct {
+	typ  Type
+	path string
 }
 
 // Subscribe adds a subscription. It holds what it resumes with, or a gap in its
@@ -60,7 +66,7 @@ type Subscription struct {
 func (b *Bus) Subscribe(in Interest) *Subscription {
 	s := &Subscription{bus: b, interest: in, ready: make(chan struct{}, 1)}
 	if in.Coalesce {
-		s.paths = make(map[string]int)
+		s.paths = make(map[changedPath]int)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,6 +119,9 @@ func (s *Subscription) Take() Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := Batch{Gap: s.gap, Events: s.queue, At: s.bus.last}
+	if s.paths != nil { // one that came in another's place came later
+		slices.SortFunc(b.Events, func(a, b *Event) int { return a.At.Compare(b.At) })
+	}
 	s.gap, s.queue = false, nil
 	clear(s.paths)
 	return b
@@ -133,7 +142,8 @@ func (s *Subscription) offer(e *Event) {
 func (s *Subscription) push(e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, waits := s.paths[e.Path]
+	key := changedPath{e.Type, e.Path}
+	i, waits := s.paths[key]
 	switch {
 	case waits:
 		s.queue[i] = e
@@ -141,7 +151,7 @@ func (s *Subscription) push(e *Event) {
 		s.skipLocked()
 	default:
 		if s.paths != nil {
-			s.paths[e.Path] = len(s.queue)
+			s.paths[key] = len(s.queue)
 		}
 		s.queue = append(s.queue, e)
 	}
