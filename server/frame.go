@@ -49,6 +49,7 @@ type gate struct {
 	seen   members
 	name   []byte // the params' name, raw, if it is a string
 	params paramFaults
+	prompt promptParams
 }
 
 // members are the top-level members that a message has.
@@ -81,7 +82,7 @@ func CheckFrame(data []byte) (Frame, error) {
 // which may hold secrets.
 func (g *gate) forget() {
 	g.data, g.name, g.err = nil, nil, nil
-	g.frame, g.seen, g.params = Frame{}, members{}, paramFaults{}
+	g.frame, g.seen, g.params, g.prompt = Frame{}, members{}, paramFaults{}, promptParams{}
 	g.src = bytes.Buffer{}
 	g.dec.Reset(&g.src)
 }
@@ -217,7 +218,13 @@ func (g *gate) paramsMember(name []byte) error {
 		return err
 	case `"arguments"`:
 		g.params.arguments = g.dec.PeekKind() != '{'
-		return g.dec.SkipValue()
+		return g.keep(&g.prompt.arguments)
+	case `"ref"`:
+		return g.keep(&g.prompt.ref)
+	case `"argument"`:
+		return g.keep(&g.prompt.argument)
+	case `"context"`:
+		return g.keep(&g.prompt.context)
 	case `"inputResponses"`:
 		g.params.responses = g.dec.PeekKind() != '{'
 		return g.dec.SkipValue()
@@ -288,15 +295,18 @@ func (g *gate) conclude() {
 		g.fail(codeInvalidParams, "params._meta must be an object")
 	case g.frame.Method == methodInitialize && len(g.data) > maxInitialize:
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
+	case g.frame.Method == methodGetPrompt, g.frame.Method == methodComplete:
+		g.checkPrompt()
+		return
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
-		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")
+		g.fail(codeInvalidParams, msgLookalike)
 	case g.name == nil:
-		g.fail(codeInvalidParams, "params.name must be a string, and not too long")
+		g.fail(codeInvalidParams, msgName)
 	case g.params.arguments:
 		g.fail(codeInvalidParams, "params.arguments must be an object")
 	case g.params.responses, g.params.state:
-		g.fail(codeInvalidParams, "params.inputResponses must be an object, params.requestState a string")
+		g.fail(codeInvalidParams, msgResponses)
 	}
 	g.frame.Tool = g.name
 }

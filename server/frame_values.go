@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// isLookalike reports whether a name of the params is one of those that a
-// tools/call has in another case, or written with an escape.
+// isLookalike reports whether a name of the params is one of those that some method
+// has in another case, or written with an escape.
 func isLookalike(raw []byte) bool {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		return true
 	}
 	name := string(raw[1 : len(raw)-1])
-	for _, known := range []string{"name", "arguments", "_meta", "inputResponses", "requestState"} {
+	for _, known := range []string{"name", "arguments", "_meta", "inputResponses", "requestState", "ref", "argument", "context"} {
 		if strings.EqualFold(name, known) {
 			return true
 		}

@@ -13,6 +13,9 @@ var methods = map[string]method{
 	"server/discover":                  {},
 	"tools/list":                       {},
 	"tools/call":                       {},
+	"prompts/list":                     {},
+	"prompts/get":                      {},
+	"completion/complete":              {},
 	"subscriptions/listen":             {},
 	"logging/setLevel":                 {},
 	"notifications/initialized":        {notification: true},
@@ -27,6 +30,8 @@ const (
 	methodCall       = "tools/call"
 	methodList       = "tools/list"
 	methodListen     = "subscriptions/listen"
+	methodGetPrompt  = "prompts/get"
+	methodComplete   = "completion/complete"
 )
 
 // names holds the methods' names once, so that reading one allocates nothing.
