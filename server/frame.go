@@ -50,6 +50,7 @@ type gate struct {
 	name   []byte // the params' name, raw, if it is a string
 	params paramFaults
 	uri    bool // the params have a uri of the right form
+	prompt promptParams
 }
 
 // members are the top-level members that a message has.
@@ -59,7 +60,7 @@ type members struct{ version, id, method, params, result, error bool }
 // whose method may come after its params.
 type paramFaults struct {
 	name, arguments, meta, lookalike, responses, state bool
-	cursor, resourceLookalike                          bool
+	cursor                                             bool
 }
 
 // CheckFrame holds one JSON-RPC message against what this server takes: one
@@ -85,7 +86,7 @@ func CheckFrame(data []byte) (Frame, error) {
 // which may hold secrets.
 func (g *gate) forget() {
 	g.data, g.name, g.err = nil, nil, nil
-	g.frame, g.seen, g.params, g.uri = Frame{}, members{}, paramFaults{}, false
+	g.frame, g.seen, g.params, g.uri, g.prompt = Frame{}, members{}, paramFaults{}, false, promptParams{}
 	g.src = bytes.Buffer{}
 	g.dec.Reset(&g.src)
 }
@@ -255,15 +256,18 @@ func (g *gate) conclude() {
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
 	case methods[g.frame.Method].takes != noParam:
 		g.concludeResource(methods[g.frame.Method].takes)
+	case g.frame.Method == methodGetPrompt, g.frame.Method == methodComplete:
+		g.checkPrompt()
+		return
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
-		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")
+		g.fail(codeInvalidParams, msgLookalike)
 	case g.name == nil:
-		g.fail(codeInvalidParams, "params.name must be a string, and not too long")
+		g.fail(codeInvalidParams, msgName)
 	case g.params.arguments:
 		g.fail(codeInvalidParams, "params.arguments must be an object")
 	case g.params.responses, g.params.state:
-		g.fail(codeInvalidParams, "params.inputResponses must be an object, params.requestState a string")
+		g.fail(codeInvalidParams, msgResponses)
 	}
 	g.frame.Tool = g.name
 }

@@ -19,7 +19,13 @@ func (g *gate) paramsMember(name []byte) error {
 		return err
 	case `"arguments"`:
 		g.params.arguments = g.dec.PeekKind() != '{'
-		return g.dec.SkipValue()
+		return g.keep(&g.prompt.arguments)
+	case `"ref"`:
+		return g.keep(&g.prompt.ref)
+	case `"argument"`:
+		return g.keep(&g.prompt.argument)
+	case `"context"`:
+		return g.keep(&g.prompt.context)
 	case `"inputResponses"`:
 		g.params.responses = g.dec.PeekKind() != '{'
 		return g.dec.SkipValue()
@@ -41,8 +47,7 @@ func (g *gate) paramsMember(name []byte) error {
 		g.params.meta = true
 		return g.dec.SkipValue()
 	}
-	g.params.lookalike = g.params.lookalike || isLookalike(name, callMembers)
-	g.params.resourceLookalike = g.params.resourceLookalike || isLookalike(name, resourceMembers)
+	g.params.lookalike = g.params.lookalike || isLookalike(name)
 	return g.dec.SkipValue()
 }
 
@@ -53,20 +58,17 @@ func (g *gate) metaMember(name []byte) error {
 	return g.dec.SkipValue()
 }
 
-// The members of params that count, by the methods that have them.
-var (
-	callMembers     = []string{"name", "arguments", "_meta", "inputResponses", "requestState"}
-	resourceMembers = []string{"uri", "cursor", "_meta", "inputResponses", "requestState"}
-)
+// countingMembers are the members of params that count with some method.
+var countingMembers = []string{"name", "arguments", "uri", "cursor", "ref", "argument", "context", "_meta", "inputResponses", "requestState"}
 
 // isLookalike reports whether a name of the params is one of those that count, in
 // another case or written with an escape.
-func isLookalike(raw []byte, members []string) bool {
+func isLookalike(raw []byte) bool {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		return true
 	}
 	name := string(raw[1 : len(raw)-1])
-	for _, known := range members {
+	for _, known := range countingMembers {
 		if strings.EqualFold(name, known) {
 			return true
 		}
@@ -77,13 +79,13 @@ func isLookalike(raw []byte, members []string) bool {
 // concludeResource judges the params of a method of resources.
 func (g *gate) concludeResource(takes param) {
 	switch {
-	case g.params.resourceLookalike:
-		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")
+	case g.params.lookalike:
+		g.fail(codeInvalidParams, msgLookalike)
 	case takes == aCursor && g.params.cursor:
 		g.fail(codeInvalidParams, "params.cursor must be a string, and not too long")
 	case takes == aURI && !g.uri:
 		g.fail(codeInvalidParams, "params.uri must be a string, and not too long")
 	case g.params.responses, g.params.state:
-		g.fail(codeInvalidParams, "params.inputResponses must be an object, params.requestState a string")
+		g.fail(codeInvalidParams, msgResponses)
 	}
 }

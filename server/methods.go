@@ -28,6 +28,9 @@ var methods = map[string]method{
 	"resources/templates/list":         {takes: aCursor},
 	"resources/subscribe":              {takes: aURI},
 	"resources/unsubscribe":            {takes: aURI},
+	"prompts/list":                     {},
+	"prompts/get":                      {},
+	"completion/complete":              {},
 	"subscriptions/listen":             {},
 	"logging/setLevel":                 {},
 	"notifications/initialized":        {notification: true},
@@ -43,6 +46,8 @@ const (
 	methodList       = "tools/list"
 	methodListen     = "subscriptions/listen"
 	methodRead       = "resources/read"
+	methodGetPrompt  = "prompts/get"
+	methodComplete   = "completion/complete"
 )
 
 // names holds the methods' names once, so that reading one allocates nothing.

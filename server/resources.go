@@ -71,7 +71,7 @@ func (s *Server) listResources(ctx context.Context, _ mcp.MethodHandler, req *mc
 	for _, r := range page.Resources {
 		shown = append(shown, &mcp.Resource{URI: r.URI, Name: r.Path, MIMEType: resourceType})
 	}
-	return &mcp.ListResourcesResult{Cacheable: private(), Resources: shown, NextCursor: page.Next}, nil
+	return &mcp.ListResourcesResult{Cacheable: uncached, Resources: shown, NextCursor: page.Next}, nil
 }
 
 // listTemplates serves resources/templates/list: one, for who may read.
@@ -89,7 +89,7 @@ func (s *Server) listTemplates(ctx context.Context, _ mcp.MethodHandler, req *mc
 			URITemplate: tools.ResourceTemplate, Name: "secret", Title: help.Title, Description: help.Description, MIMEType: resourceType,
 		})
 	}
-	return &mcp.ListResourceTemplatesResult{Cacheable: private(), ResourceTemplates: shown}, nil
+	return &mcp.ListResourceTemplatesResult{Cacheable: uncached, ResourceTemplates: shown}, nil
 }
 
 // present is the principal of a request that only shows what there is.
@@ -100,7 +100,3 @@ func (s *Server) present(ctx context.Context, c *caller) (*auth.Principal, error
 	}
 	return p, err
 }
-
-// private is what a result says that depends on its caller: nothing shared may
-// keep it.
-func private() mcp.Cacheable { return mcp.Cacheable{TTLMs: 0, CacheScope: "private"} }

@@ -330,7 +330,7 @@ func TestUnknownTool(t *testing.T) {
 func TestUnknownMethods(t *testing.T) {
 	s := listen(t)
 	for _, open := range everyWay() {
-		for _, method := range []string{"resources/delete", "tasks/get", "sampling/createMessage", "x/" + marked, "Tools/call"} {
+		for _, method := range []string{"resources/delete", "tasks/get", "prompts/delete", "completion/list", "x/" + marked, "Tools/call"} {
 			c := open.open(t, s, aliceKey, "test")
 			before := len(s.records(t, audit.Reject))
 			r := c.request(t, method, nil)

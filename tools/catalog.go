@@ -26,11 +26,14 @@ type Catalog struct {
 	byName map[string]*Tool // both spellings
 
 	resources map[ResourceUse]*Tool // the one that serves each use
+	prompts   []*Prompt
 }
 
 // NewCatalog is the whole catalogue.
 func NewCatalog() *Catalog {
-	return newCatalog(kvTools(), transitTools(), dbTools(), sshTools(), kmsTools(), whoamiTools())
+	c := newCatalog(kvTools(), transitTools(), dbTools(), sshTools(), kmsTools(), whoamiTools())
+	c.definePrompts(rotateSecret(), requestDatabaseAccess(), signArtifact())
+	return c
 }
 
 func newCatalog(groups ...[]*Tool) *Catalog {

@@ -165,7 +165,7 @@ func kvTools() []*Tool {
 			Doc:   "Show which versions of a secret exist, which are deleted or destroyed, and its labels, without reading any value.",
 			Scope: auth.Read, Effect: Reads, Idempotent: true, Retryable: true,
 			Needs: []Need{{Path: kvMetadata, Capabilities: []string{"read"}}},
-			Route: "GET /secrets/{path...}:metadata",
+			Route: "GET /secrets/{path...}:metadata", Resource: ResourceDescribe,
 		}, kvDescribe),
 		Define(Tool{
 			Name: "kv.delete", Title: "Delete versions of a secret",

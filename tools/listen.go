@@ -9,9 +9,7 @@ import (
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
-	"go.uber.org/zap"
 
-	"vault-mcp/audit"
 	"vault-mcp/auth"
 	"vault-mcp/events"
 	"vault-mcp/fault"
@@ -51,28 +49,13 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	if l.RequestID == "" {
 		l.RequestID = NewRequestID()
 	}
-	start := r.opt.Now()
-	heard, flood, err := r.permitListen(ctx, l)
-	if flood && !r.admit(Rejection{Principal: l.Principal, Transport: l.Transport, Remote: l.Remote, RequestID: l.RequestID, Err: err}) {
-		return nil, err
-	}
-	rec := audit.Record{
-		Kind: audit.Outcome, RequestID: l.RequestID, Transport: l.Transport, Remote: l.Remote,
-		Tool: listenOperation, Needs: heard.needs(), Outcome: "ok", DurationUS: r.opt.Now().Sub(start).Microseconds(),
-	}
-	identify(&rec, l.Principal)
-	fields := []zap.Field{
-		zap.String("request_id", rec.RequestID), zap.String("transport", rec.Transport), zap.String("subject", rec.Subject),
-	}
-	if err != nil {
-		f := fault.From(err)
-		rec.Outcome, rec.Detail = string(f.Kind), f.Msg
-	}
-	if refused := r.trail.Append(rec); refused != nil {
-		r.log.Error("listen", append(fields, unrecorded(fault.From(refused)))...)
-		return nil, fault.From(refused)
-	}
-	r.log.Info("listen", append(fields, zap.String("outcome", rec.Outcome), zap.String("detail", rec.Detail))...)
+	var heard *Listening
+	err := r.ask(ctx, asking{
+		operation: listenOperation, principal: l.Principal, transport: l.Transport, remote: l.Remote, requestID: l.RequestID,
+	}, func() (needs []string, err error) {
+		heard, err = r.permitListen(l)
+		return heard.needs(), err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -82,29 +65,20 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 // listenOperation stands for the name of a tool in records of Listen.
 const listenOperation = "events.listen"
 
-// permitListen is Listen without its record. flood says that there may be any
-// number of such refusals.
-func (r *Runner) permitListen(ctx context.Context, l Listen) (heard *Listening, flood bool, err error) {
-	p := l.Principal
-	switch {
-	case !p.Valid(r.opt.Now()):
-		return nil, true, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
-	case r.opt.Events == nil:
-		return nil, false, fault.New(fault.Unavailable, "this server has no events")
+// permitListen finds what is to be heard, and says whether the principal may. With
+// an error it may give what was found so far, for the record.
+func (r *Runner) permitListen(l Listen) (heard *Listening, err error) {
+	if r.opt.Events == nil {
+		return nil, fault.New(fault.Unavailable, "this server has no events")
 	}
-	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK {
-		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
-		limited.RetryAfter = d.RetryAfter
-		return nil, true, limited
-	}
-	heard = &Listening{runner: r, principal: p}
+	heard = &Listening{runner: r, principal: l.Principal}
 	if heard.types, err = eventTypes(l); err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if heard.asked, err = r.hear(p, l.URIs); err != nil {
-		return nil, false, err
+	if heard.asked, err = r.hear(l.Principal, l.URIs); err != nil {
+		return nil, err
 	}
-	return heard, false, heard.permit(p)
+	return heard, heard.permit(l.Principal)
 }
 
 // eventTypes are the types that are asked for.

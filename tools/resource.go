@@ -16,8 +16,9 @@ type ResourceUse string
 
 // The uses.
 const (
-	ResourceRead ResourceUse = "read" // the tool reads one: its input has a path and a version
-	ResourceList ResourceUse = "list" // the tool lists a folder of them: its input has a prefix
+	ResourceRead     ResourceUse = "read"     // the tool reads one: its input has a path and a version
+	ResourceList     ResourceUse = "list"     // the tool lists a folder of them: its input has a prefix
+	ResourceDescribe ResourceUse = "describe" // the tool says which versions of one there are: its input has a path
 )
 
 // ResourceTemplate is the URI template of resources, RFC 6570.

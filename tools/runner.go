@@ -188,15 +188,8 @@ type run struct {
 
 func (r *run) stages(ctx context.Context) (res Result, err error) {
 	p := r.call.Principal
-	if !p.Valid(r.start) { // 2
-		r.flood = true
-		return res, fault.New(fault.Unauthenticated, "the credential is missing or has expired")
-	}
-	if d := r.limiter.Allow(ctx, p.ID(), p.Limit, 1); !d.OK { // 3
-		limited := fault.New(fault.RateLimited, "too many calls; wait before the next one")
-		limited.RetryAfter = d.RetryAfter
-		r.flood = true
-		return res, limited
+	if r.flood, err = r.present(ctx, p, r.start); err != nil { // 2, 3
+		return res, err
 	}
 	tool := r.tool // 4
 	if tool == nil {
