@@ -41,7 +41,13 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 			Logger: slog.New(slog.DiscardHandler),
 			// No logging capability (the default has it), and a list that does
 			// not change while the server lives.
-			Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+			Capabilities: &mcp.ServerCapabilities{
+				Tools:     &mcp.ToolCapabilities{},
+				Resources: &mcp.ResourceCapabilities{Subscribe: s.opt.Events != nil},
+			},
+			// Without them the SDK takes no subscriptions; see subscribe.go.
+			SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
+			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 			// What is shown depends on the caller: nothing shared may keep it.
 			SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) {
 				c.TTLMs, c.CacheScope = 0, "private"
@@ -55,6 +61,10 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 		listed[t.Name] = listing{tool: t, dotted: describe(t, t.Name), underlined: describe(t, t.Underscored())}
 	}
 	server.AddReceivingMiddleware(s.receive)
+	server.AddSendingMiddleware(func(send mcp.MethodHandler) mcp.MethodHandler {
+		s.send = send
+		return send
+	})
 	return server, listed
 }
 

@@ -14,6 +14,8 @@ var methods = map[string]method{
 	"tools/list":                       {},
 	"tools/call":                       {},
 	"subscriptions/listen":             {},
+	"resources/subscribe":              {},
+	"resources/unsubscribe":            {},
 	"logging/setLevel":                 {},
 	"notifications/initialized":        {notification: true},
 	"notifications/cancelled":          {notification: true},
@@ -27,6 +29,9 @@ const (
 	methodCall       = "tools/call"
 	methodList       = "tools/list"
 	methodListen     = "subscriptions/listen"
+
+	methodSubscribe   = "resources/subscribe"
+	methodUnsubscribe = "resources/unsubscribe"
 )
 
 // names holds the methods' names once, so that reading one allocates nothing.

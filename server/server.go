@@ -76,7 +76,11 @@ type Options struct {
 	MaxSessions             int // legacy sessions and open streams in all, default 1000
 	MaxSessionsPerPrincipal int // of one principal, default 100
 	MaxCalls                int // calls under way, default 256
-	MaxConnections          int // open connections, default 4096
+
+	MaxSubscriptions             int // URIs that are subscribed to in all, default 10 000
+	MaxSubscriptionsPerPrincipal int // by one principal, default 1000
+
+	MaxConnections int // open connections, default 4096
 
 	KeepAlive      time.Duration // between comments on an idle stream, default 15 s
 	SessionTimeout time.Duration // an unused session ends, default 30 min
@@ -104,6 +108,8 @@ func (o *Options) defaults() {
 	number(&o.MaxSessions, 1000)
 	number(&o.MaxSessionsPerPrincipal, 100)
 	number(&o.MaxCalls, 256)
+	number(&o.MaxSubscriptions, 10_000)
+	number(&o.MaxSubscriptionsPerPrincipal, 1000)
 	number(&o.MaxConnections, 4096)
 	duration(&o.KeepAlive, 15*time.Second)
 	duration(&o.SessionTimeout, 30*time.Minute)
@@ -126,8 +132,12 @@ type Server struct {
 	log      *zap.Logger
 	catalog  *tools.Catalog
 	mcp      *mcp.Server
+	send     mcp.MethodHandler  // sends a notification to a session
 	listed   map[string]listing // by dotted name
 	sessions *sessions
+
+	subscribers *subscribers
+
 	health   *health
 	hosts    hosts
 	cors     cors
@@ -165,14 +175,15 @@ func New(opt Options) (*Server, error) {
 	}
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
-		catalog:  opt.Runner.Catalog(),
-		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
-		health:   newHealth(opt.Ready),
-		calls:    newFlight(opt.MaxCalls),
-		requests: newFlight(0),
-		flows:    newFlight(0),
-		cors:     newCORS(opt, hosts),
-		resource: resource,
+		catalog:     opt.Runner.Catalog(),
+		sessions:    newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		subscribers: newSubscribers(opt.MaxSubscriptions, opt.MaxSubscriptionsPerPrincipal),
+		health:      newHealth(opt.Ready),
+		calls:       newFlight(opt.MaxCalls),
+		requests:    newFlight(0),
+		flows:       newFlight(0),
+		cors:        newCORS(opt, hosts),
+		resource:    resource,
 
 		forwarded: http.CanonicalHeaderKey(opt.ForwardedBy),
 	}

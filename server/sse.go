@@ -40,6 +40,7 @@ type answer struct {
 	replaced bool
 	stepped  bool // what the SDK wrote was answered by stepUp
 	timer    *time.Timer
+	opened   func() // told once, when an event stream begins
 }
 
 func (s *Server) newAnswer(w http.ResponseWriter, c *caller, protocol int) *answer {
@@ -85,6 +86,9 @@ func (a *answer) begin(status int) {
 	case strings.HasPrefix(kind, "text/event-stream"):
 		a.stream = true
 		h.Set("X-Accel-Buffering", "no")
+		if a.opened != nil {
+			a.opened()
+		}
 	case status >= 400 && strings.HasPrefix(kind, "text/plain"):
 		a.failed = status // the SDK explains itself in plain text: see failure
 		return
