@@ -270,6 +270,7 @@ func (e *endpoint) stream(a *answer, r *http.Request, c *caller, handler http.Ha
 	defer context.AfterFunc(e.streams, cancel)()
 	session, on := r.Header.Get(headerSession), &standing{from: c}
 	a.opened = func() { e.subscribers.opened(session, on) } // the SDK took it
+	go e.keepSession(ctx, r, c, session)
 	defer e.subscribers.closed(session, on)
 	handler.ServeHTTP(a, sdkRequest(ctx, r, c, nil))
 }

@@ -54,9 +54,9 @@ type gate struct {
 // members are the top-level members that a message has.
 type members struct{ version, id, method, params, result, error bool }
 
-// paramFaults are findings in the params that matter only to a tools/call,
-// whose method may come after its params.
-type paramFaults struct{ name, arguments, meta, lookalike, responses, state bool }
+// paramFaults are findings in the params that matter only to some methods; the
+// method may come after its params.
+type paramFaults struct{ name, arguments, meta, lookalike, responses, state, uri, notifications bool }
 
 // CheckFrame holds one JSON-RPC message against what this server takes: one
 // object with exact member names of the right types and no others, nothing
@@ -224,6 +224,12 @@ func (g *gate) paramsMember(name []byte) error {
 	case `"requestState"`:
 		g.params.state = g.dec.PeekKind() != '"'
 		return g.dec.SkipValue()
+	case `"uri"`:
+		v, err := g.value()
+		g.params.uri = !isURI(v)
+		return err
+	case `"notifications"`:
+		return g.notifications()
 	case `"_meta"`:
 		if g.dec.PeekKind() == '{' {
 			return g.object(g.metaMember)
@@ -288,6 +294,10 @@ func (g *gate) conclude() {
 		g.fail(codeInvalidParams, "params._meta must be an object")
 	case g.frame.Method == methodInitialize && len(g.data) > maxInitialize:
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
+	case g.params.uri && (g.frame.Method == methodSubscribe || g.frame.Method == methodUnsubscribe):
+		g.fail(codeInvalidParams, "params.uri must be a string, and not too long")
+	case g.params.notifications && g.frame.Method == methodListen:
+		g.fail(codeInvalidParams, "params.notifications must be an object, with true and false, and resourceSubscriptions a list of at most 100 URIs")
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
 		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")

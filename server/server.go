@@ -132,16 +132,16 @@ type Server struct {
 	log      *zap.Logger
 	catalog  *tools.Catalog
 	mcp      *mcp.Server
-	send     mcp.MethodHandler  // sends a notification to a session
 	listed   map[string]listing // by dotted name
 	sessions *sessions
-
-	subscribers *subscribers
-
+	cutOffs  *cutOffs
 	health   *health
 	hosts    hosts
 	cors     cors
 	resource *resource
+
+	subscribers *subscribers
+	send        mcp.MethodHandler // sends a notification to a session, see subscribe.go
 
 	forwarded string // the header with the client's address, as net/http spells it
 
@@ -175,15 +175,17 @@ func New(opt Options) (*Server, error) {
 	}
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
-		catalog:     opt.Runner.Catalog(),
-		sessions:    newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		catalog:  opt.Runner.Catalog(),
+		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		cutOffs:  newCutOffs(opt.Log),
+		health:   newHealth(opt.Ready),
+		calls:    newFlight(opt.MaxCalls),
+		requests: newFlight(0),
+		flows:    newFlight(0),
+		cors:     newCORS(opt, hosts),
+		resource: resource,
+
 		subscribers: newSubscribers(opt.MaxSubscriptions, opt.MaxSubscriptionsPerPrincipal),
-		health:      newHealth(opt.Ready),
-		calls:       newFlight(opt.MaxCalls),
-		requests:    newFlight(0),
-		flows:       newFlight(0),
-		cors:        newCORS(opt, hosts),
-		resource:    resource,
 
 		forwarded: http.CanonicalHeaderKey(opt.ForwardedBy),
 	}

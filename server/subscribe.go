@@ -64,7 +64,7 @@ func (s *Server) unsubscribe(ctx context.Context, next mcp.MethodHandler, req *m
 		if err := s.current(c, p); err != nil {
 			return err
 		}
-		if b := s.subscribers.find(req.Session); b != nil {
+		if b := s.subscribers.find(req.Session.ID()); b != nil {
 			b.remove(req.Params.URI)
 		}
 		return nil

@@ -212,7 +212,7 @@ func (b *subscriber) run() {
 func (b *subscriber) close() {
 	defer b.s.flows.leave()
 	b.end()
-	b.s.subscribers.forget(b.session)
+	b.s.subscribers.forget(b.session.ID())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
@@ -229,6 +229,13 @@ func (b *subscriber) stream() *standing {
 		return nil
 	}
 	return on
+}
+
+// hearsSome reports whether something is subscribed to.
+func (b *subscriber) hearsSome() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.heard != nil
 }
 
 // ready tells of changes, where they can be sent.

@@ -14,10 +14,10 @@ import (
 type subscribers struct {
 	mu         sync.Mutex
 	max, maxOf int
-	uris       int            // in all
-	urisOf     map[string]int // by principal
-	sessions   map[*mcp.ServerSession]*subscriber
-	streams    map[string]*standing // open ones, by session
+	uris       int                    // in all
+	urisOf     map[string]int         // by principal
+	sessions   map[string]*subscriber // by id, which is empty over stdio
+	streams    map[string]*standing   // open ones, by session
 }
 
 // standing is a stream on which notifications go out that belong to no request: the
@@ -27,7 +27,7 @@ type standing struct{ from *caller }
 func newSubscribers(limit, perOwner int) *subscribers {
 	return &subscribers{
 		max: limit, maxOf: perOwner, urisOf: make(map[string]int),
-		sessions: make(map[*mcp.ServerSession]*subscriber), streams: make(map[string]*standing),
+		sessions: make(map[string]*subscriber), streams: make(map[string]*standing),
 	}
 }
 
@@ -63,7 +63,7 @@ func (r *subscribers) give(owner string, n int) {
 func (r *subscribers) of(s *Server, session *mcp.ServerSession, c *caller) *subscriber {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if b := r.sessions[session]; b != nil {
+	if b := r.sessions[session.ID()]; b != nil {
 		return b
 	}
 	if !s.flows.enter() {
@@ -73,19 +73,20 @@ func (r *subscribers) of(s *Server, session *mcp.ServerSession, c *caller) *subs
 	if c.transport == transportStdio {
 		b.stdio = &standing{from: c}
 	}
-	r.sessions[session] = b
+	r.sessions[session.ID()] = b
 	go b.watch()
 	go b.run()
 	return b
 }
 
-func (r *subscribers) find(session *mcp.ServerSession) *subscriber {
+// find is a session's subscriber; nil if it has none.
+func (r *subscribers) find(session string) *subscriber {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sessions[session]
 }
 
-func (r *subscribers) forget(session *mcp.ServerSession) {
+func (r *subscribers) forget(session string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, session)
@@ -96,10 +97,8 @@ func (r *subscribers) opened(session string, on *standing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.streams[session] = on
-	for of, b := range r.sessions {
-		if of.ID() == session {
-			b.signal()
-		}
+	if b := r.sessions[session]; b != nil {
+		b.signal()
 	}
 }
 
