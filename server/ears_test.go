@@ -132,14 +132,20 @@ func listenOver(t testing.TB, s *stack, key string, id int, uris ...string) *ear
 	return e
 }
 
-// ears opens a session's stream.
-func ears(t testing.TB, c *session) *ear {
+// ears opens a session's stream, once the server has seen that the last one is gone.
+func ears(t testing.TB, c *session) (e *ear) {
 	t.Helper()
-	resp, hush := c.s.openStream(t, http.MethodGet, "/mcp", "", c.headers()...)
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	e := newEar()
-	e.hush = func() { hush(); <-e.ended }
-	go e.follow(t, resp, nil)
+	eventually(t, "the stream may be opened", func() bool {
+		resp, hush := c.s.openStream(t, http.MethodGet, "/mcp", "", c.headers()...)
+		if resp.StatusCode != http.StatusOK {
+			hush()
+			return false
+		}
+		e = newEar()
+		e.hush = func() { hush(); <-e.ended }
+		go e.follow(t, resp, nil)
+		return true
+	})
 	t.Cleanup(e.hush)
 	return e
 }

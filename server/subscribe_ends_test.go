@@ -181,3 +181,21 @@ func TestRoomForSubscriptions(t *testing.T) {
 	listenOver(t, s, bobKey, 1, "kv://bob/a", "kv://bob/b")
 	require.Equal(t, 3, bus.Subscribers())
 }
+
+// A session that does nothing but hear of changes is in use: it does not time out,
+// as others do.
+func TestListeningSessionStays(t *testing.T) {
+	bus, with := withEvents(t)
+	s := listen(t, with, func(o *server.Options, _ *tools.Options) { o.SessionTimeout = 200 * time.Millisecond })
+	idle := openSession(t, s, aliceKey, "t", legacy)
+	idles := ears(t, idle)
+	c := openSession(t, s, aliceKey, "t", legacy)
+	e := ears(t, c)
+	subscribeIn(t, c, "kv://alice/a")
+	receive(t, "the end of the idle session", idles.ended)
+	time.Sleep(500 * time.Millisecond)
+	changed(bus, "mcp/alice/a")
+	require.Equal(t, "kv://alice/a", e.next(t))
+	e.hush()
+	eventually(t, "it ends without its stream", func() bool { return bus.Subscribers() == 0 })
+}
