@@ -177,3 +177,16 @@ func (s *Subscription) signal() {
 	default:
 	}
 }
+
+// Subscribers is how many subscriptions there are.
+func (b *Bus) Subscribers() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	all := make(map[*Subscription]struct{})
+	for _, of := range b.subs {
+		for s := range of {
+			all[s] = struct{}{}
+		}
+	}
+	return len(all)
+}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"sync/atomic"
 
 	sdkauth "github.com/modelcontextprotocol/go-sdk/auth"
@@ -32,8 +33,9 @@ type caller struct {
 	remote    string // the client's address; empty over stdio
 	shown     auth.Presented
 	requestID string
-	tool      string // canonical name, once it is known
-	uri       string // of the resource that is read
+	id        json.RawMessage // the message's own id, of a subscriptions/listen
+	tool      string          // canonical name, once it is known
+	uri       string          // of the resource that is read
 	wanted    atomic.Pointer[wanted]
 	gone      context.Context //nolint:containedctx // its end ends the call; nil where nothing tells
 	seat      *seat           // reserved for the session that this request opens

@@ -122,6 +122,7 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 		if !e.sit(a, c) {
 			return
 		}
+		c.id = bytes.Clone(frame.ID)
 		left()                                       // a stream is not waited for at shutdown
 		e.streamBody(a, r, c, handler, body.Bytes()) //nolint:contextcheck // a stream ends with its credential, and at shutdown
 		return
@@ -267,5 +268,9 @@ func (e *endpoint) stream(a *answer, r *http.Request, c *caller, handler http.Ha
 	ctx, cancel := e.streamContext(r, c)
 	defer cancel()
 	defer context.AfterFunc(e.streams, cancel)()
+	session, on := r.Header.Get(headerSession), &standing{from: c}
+	a.opened = func() { e.subscribers.opened(session, on) } // the SDK took it
+	go e.keepSession(ctx, r, c, session)
+	defer e.subscribers.closed(session, on)
 	handler.ServeHTTP(a, sdkRequest(ctx, r, c, nil))
 }

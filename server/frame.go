@@ -56,11 +56,10 @@ type gate struct {
 // members are the top-level members that a message has.
 type members struct{ version, id, method, params, result, error bool }
 
-// paramFaults are findings in the params that matter only to a tools/call,
-// whose method may come after its params.
+// paramFaults are findings in the params that matter only to some methods; the
+// method may come after its params.
 type paramFaults struct {
-	name, arguments, meta, lookalike, responses, state bool
-	cursor                                             bool
+	name, arguments, meta, lookalike, responses, state, cursor, notifications bool
 }
 
 // CheckFrame holds one JSON-RPC message against what this server takes: one
@@ -259,6 +258,8 @@ func (g *gate) conclude() {
 	case g.frame.Method == methodGetPrompt, g.frame.Method == methodComplete:
 		g.checkPrompt()
 		return
+	case g.params.notifications && g.frame.Method == methodListen:
+		g.fail(codeInvalidParams, "params.notifications must be an object, with true and false, and resourceSubscriptions a list of at most 100 URIs")
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
 		g.fail(codeInvalidParams, msgLookalike)

@@ -34,12 +34,14 @@ func (g *gate) paramsMember(name []byte) error {
 		return g.dec.SkipValue()
 	case `"uri"`:
 		v, err := g.value()
-		g.uri = err == nil && isString(v) && len(v) <= tools.MaxResourceURI+2
+		g.uri = err == nil && isURI(v)
 		return err
 	case `"cursor"`:
 		v, err := g.value()
 		g.params.cursor = err == nil && (!isString(v) || len(v) > tools.MaxCursor+2)
 		return err
+	case `"notifications"`:
+		return g.notifications()
 	case `"_meta"`:
 		if g.dec.PeekKind() == '{' {
 			return g.object(g.metaMember)

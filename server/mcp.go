@@ -37,24 +37,27 @@ type listing struct {
 
 // newMCP makes the one SDK server that all transports share.
 func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
-	server := mcp.NewServer(
-		&mcp.Implementation{Name: "vault-mcp", Title: "Vault", Version: s.opt.Version},
-		&mcp.ServerOptions{
-			Instructions: instructions,
-			// The SDK's logs repeat what clients send. What matters of them
-			// is recorded and logged by us.
-			Logger: slog.New(slog.DiscardHandler),
-			// No logging capability (the default has it), and lists that do not
-			// change while the server lives.
-			Capabilities: &mcp.ServerCapabilities{
-				Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{Subscribe: true},
-				Prompts: &mcp.PromptCapabilities{}, Completions: &mcp.CompletionCapabilities{},
-			},
-			// What is shown depends on the caller: nothing shared may keep it.
-			SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { *c = uncached },
-			// KeepAlive stays 0: its pings end the streams of 2026-07-28 and
-			// the sessions of clients that are slow to answer.
-		})
+	opt := &mcp.ServerOptions{
+		Instructions: instructions,
+		// The SDK's logs repeat what clients send. What matters of them
+		// is recorded and logged by us.
+		Logger: slog.New(slog.DiscardHandler),
+		// No logging capability (the default has it), and lists that do not
+		// change while the server lives.
+		Capabilities: &mcp.ServerCapabilities{
+			Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{},
+			Prompts: &mcp.PromptCapabilities{}, Completions: &mcp.CompletionCapabilities{},
+		},
+		// What is shown depends on the caller: nothing shared may keep it.
+		SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { *c = uncached },
+		// KeepAlive stays 0: its pings end the streams of 2026-07-28 and
+		// the sessions of clients that are slow to answer.
+	}
+	if s.opt.Events != nil { // without these the SDK takes no subscriptions; see subscribe.go
+		opt.SubscribeHandler = func(context.Context, *mcp.SubscribeRequest) error { return nil }
+		opt.UnsubscribeHandler = func(context.Context, *mcp.UnsubscribeRequest) error { return nil }
+	}
+	server := mcp.NewServer(&mcp.Implementation{Name: "vault-mcp", Title: "Vault", Version: s.opt.Version}, opt)
 	listed := make(map[string]listing)
 	for _, t := range s.catalog.Tools() {
 		server.AddTool(&mcp.Tool{Name: t.Name, InputSchema: stubSchema}, s.callTool)
@@ -62,6 +65,10 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 	}
 	s.addResource(server)
 	server.AddReceivingMiddleware(s.receive)
+	server.AddSendingMiddleware(func(send mcp.MethodHandler) mcp.MethodHandler {
+		s.send = send
+		return send
+	})
 	return server, listed
 }
 

@@ -48,6 +48,9 @@ const (
 	methodRead       = "resources/read"
 	methodGetPrompt  = "prompts/get"
 	methodComplete   = "completion/complete"
+
+	methodSubscribe   = "resources/subscribe"
+	methodUnsubscribe = "resources/unsubscribe"
 )
 
 // names holds the methods' names once, so that reading one allocates nothing.

@@ -90,8 +90,9 @@ func (s *Server) drainHTTP(hs *http.Server) error {
 	}
 	s.flows.land()
 	s.endStream()
-	s.closeSessions(forcedGrace)
+	// Before their sessions: what is closed sends no result any more.
 	finished = within(forcedGrace, s.flows) && finished
+	s.closeSessions(forcedGrace)
 	select {
 	case <-done: //nolint:errcheck // finished says whether all went
 	case <-time.After(forcedGrace): // connections on which nobody asked anything

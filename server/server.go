@@ -76,7 +76,11 @@ type Options struct {
 	MaxSessions             int // legacy sessions and open streams in all, default 1000
 	MaxSessionsPerPrincipal int // of one principal, default 100
 	MaxCalls                int // calls under way, default 256
-	MaxConnections          int // open connections, default 4096
+
+	MaxSubscriptions             int // URIs that are subscribed to in all, default 10 000
+	MaxSubscriptionsPerPrincipal int // by one principal, default 1000
+
+	MaxConnections int // open connections, default 4096
 
 	KeepAlive      time.Duration // between comments on an idle stream, default 15 s
 	SessionTimeout time.Duration // an unused session ends, default 30 min
@@ -104,6 +108,8 @@ func (o *Options) defaults() {
 	number(&o.MaxSessions, 1000)
 	number(&o.MaxSessionsPerPrincipal, 100)
 	number(&o.MaxCalls, 256)
+	number(&o.MaxSubscriptions, 10_000)
+	number(&o.MaxSubscriptionsPerPrincipal, 1000)
 	number(&o.MaxConnections, 4096)
 	duration(&o.KeepAlive, 15*time.Second)
 	duration(&o.SessionTimeout, 30*time.Minute)
@@ -128,10 +134,14 @@ type Server struct {
 	mcp      *mcp.Server
 	listed   map[string]listing // by dotted name
 	sessions *sessions
+	cutOffs  *cutOffs
 	health   *health
 	hosts    hosts
 	cors     cors
 	resource *resource
+
+	subscribers *subscribers
+	send        mcp.MethodHandler // sends a notification to a session, see subscribe.go
 
 	forwarded string // the header with the client's address, as net/http spells it
 
@@ -167,12 +177,15 @@ func New(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
 		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		cutOffs:  newCutOffs(opt.Log),
 		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),
 		flows:    newFlight(0),
 		cors:     newCORS(opt, hosts),
 		resource: resource,
+
+		subscribers: newSubscribers(opt.MaxSubscriptions, opt.MaxSubscriptionsPerPrincipal),
 
 		forwarded: http.CanonicalHeaderKey(opt.ForwardedBy),
 	}

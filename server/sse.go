@@ -40,6 +40,9 @@ type answer struct {
 	replaced bool
 	stepped  bool // what the SDK wrote was answered by stepUp
 	timer    *time.Timer
+	until    time.Time // the deadline of the last write
+	cutOff   bool      // it was not kept
+	opened   func()    // told once, when an event stream begins
 }
 
 func (s *Server) newAnswer(w http.ResponseWriter, c *caller, protocol int) *answer {
@@ -49,7 +52,20 @@ func (s *Server) newAnswer(w http.ResponseWriter, c *caller, protocol int) *answ
 }
 
 // writing sets the deadline of what is written next.
-func (a *answer) writing() { _ = a.rc.SetWriteDeadline(time.Now().Add(a.s.opt.WriteTimeout)) }
+func (a *answer) writing() {
+	a.until = time.Now().Add(a.s.opt.WriteTimeout)
+	_ = a.rc.SetWriteDeadline(a.until)
+}
+
+// broke notes that a write failed. What failed at its deadline, the client did not
+// take.
+func (a *answer) broke(err error) error {
+	if !a.cutOff && !time.Now().Before(a.until) {
+		a.cutOff = true
+		a.s.cutOffs.add(a.c.remote, a.c.requestID)
+	}
+	return err
+}
 
 // written ends the deadline where it would end more than a write.
 func (a *answer) written() {
@@ -85,6 +101,9 @@ func (a *answer) begin(status int) {
 	case strings.HasPrefix(kind, "text/event-stream"):
 		a.stream = true
 		h.Set("X-Accel-Buffering", "no")
+		if a.opened != nil {
+			a.opened()
+		}
 	case status >= 400 && strings.HasPrefix(kind, "text/plain"):
 		a.failed = status // the SDK explains itself in plain text: see failure
 		return
@@ -111,7 +130,7 @@ func (a *answer) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	if _, err := a.w.Write(a.clean(b)); err != nil {
-		return 0, err
+		return 0, a.broke(err)
 	}
 	a.last = a.stream && isReply(b)
 	if a.stream && !a.last {
@@ -182,7 +201,10 @@ func (a *answer) FlushError() error {
 	}
 	a.writing()
 	defer a.written()
-	return a.rc.Flush()
+	if err := a.rc.Flush(); err != nil {
+		return a.broke(err)
+	}
+	return nil
 }
 
 // arm sets the time of the next comment.
@@ -203,12 +225,15 @@ func (a *answer) comment() {
 	}
 	a.writing()
 	defer a.written()
-	if _, err := a.w.Write([]byte(": keep-alive\n\n")); err != nil {
+	_, err := a.w.Write([]byte(": keep-alive\n\n"))
+	if err == nil {
+		err = a.rc.Flush()
+	}
+	if err != nil {
+		_ = a.broke(err)
 		return
 	}
-	if a.rc.Flush() == nil {
-		a.arm()
-	}
+	a.arm()
 }
 
 // finish ends the answer before its handler returns.

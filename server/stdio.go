@@ -197,6 +197,9 @@ func (c *stdioConn) take(line []byte) bool {
 		return true
 	}
 	from := c.newCaller()
+	if frame.Method == methodListen {
+		from.id = bytes.Clone(frame.ID)
+	}
 	req.Extra = &mcp.RequestExtra{TokenInfo: &sdkauth.TokenInfo{Extra: map[string]any{callerKey: from}}}
 	if frame.IsCall() {
 		if refusal := c.began(req.ID, from); refusal != nil {

@@ -132,7 +132,7 @@ func TestDiscover(t *testing.T) {
 			require.Equal(t, []any{modern, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}, res["supportedVersions"])
 			require.Equal(t, "private", res["cacheScope"])
 			require.InDelta(t, 0, res["ttlMs"], 0)
-			require.Equal(t, object{"tools": object{}, "resources": object{"subscribe": true}}, res["capabilities"])
+			require.Equal(t, object{"tools": object{}, "resources": object{}, "prompts": object{}, "completions": object{}}, res["capabilities"])
 			require.NotEmpty(t, res["instructions"])
 			require.Zero(t, s.vault.requests(), "discovery needs no Vault")
 		})
@@ -142,7 +142,7 @@ func TestDiscover(t *testing.T) {
 func TestCapabilitiesOfOlderRevisions(t *testing.T) {
 	s := listen(t)
 	res := openSession(t, s, aliceKey, "test", legacy).init.result(t)
-	require.Equal(t, object{"tools": object{}, "resources": object{"subscribe": true}}, res["capabilities"])
+	require.Equal(t, object{"tools": object{}, "resources": object{}, "prompts": object{}, "completions": object{}}, res["capabilities"])
 	require.Equal(t, "vault-mcp", res["serverInfo"].(object)["name"])
 	require.Equal(t, "test", res["serverInfo"].(object)["version"])
 }

@@ -38,8 +38,9 @@ type Listening struct {
 
 // heard is one part of the tree that is listened to.
 type heard struct {
-	uri   Resource // as it was asked for
-	whole string   // path
+	text   string // the URI, as it was asked for
+	folder bool
+	whole  string // path
 }
 
 // Listen holds a request against the principal's limit and rights, and records
@@ -108,7 +109,8 @@ func (r *Runner) hear(p *auth.Principal, uris []string) ([]heard, error) {
 		return nil, fault.Field("/uri", "there are more URIs than one request may have, which is "+strconv.Itoa(MaxListenURIs))
 	}
 	if len(uris) == 0 {
-		return []heard{{uri: Resource{Subject: p.Slug, Folder: true}, whole: p.Prefix}}, nil
+		all := Resource{Subject: p.Slug, Folder: true}
+		return []heard{{text: all.String(), folder: true, whole: p.Prefix}}, nil
 	}
 	asked := make([]heard, 0, len(uris))
 	for _, text := range uris {
@@ -123,7 +125,7 @@ func (r *Runner) hear(p *auth.Principal, uris []string) ([]heard, error) {
 		if err != nil {
 			return nil, err
 		}
-		asked = append(asked, heard{uri: res, whole: join(p.Prefix, relative)})
+		asked = append(asked, heard{text: text, folder: res.Folder, whole: join(p.Prefix, relative)})
 	}
 	return asked, nil
 }
@@ -135,7 +137,7 @@ func (l *Listening) permit(p *auth.Principal) error {
 	}
 	for _, h := range l.asked {
 		use := ResourceRead
-		if h.uri.Folder {
+		if h.folder {
 			use = ResourceList
 		}
 		if err := l.runner.access.Permit(l.runner.catalog.resources[use], p); err != nil {
@@ -158,7 +160,7 @@ func (l *Listening) needs() (list []string) {
 	}
 	for _, h := range l.asked {
 		path := h.whole
-		if h.uri.Folder {
+		if h.folder {
 			path += "/"
 		}
 		list = append(list, "listen "+path)
@@ -187,16 +189,17 @@ func (l *Listening) covers(whole string) bool {
 }
 
 func (h heard) covers(whole string) bool {
-	if h.uri.Folder {
+	if h.folder {
 		return strings.HasPrefix(whole, h.whole+"/")
 	}
 	return whole == h.whole
 }
 
 // Asked are the URIs that were asked for.
-func (l *Listening) Asked() (uris []string) {
-	for _, h := range l.asked {
-		uris = append(uris, h.uri.String())
+func (l *Listening) Asked() []string {
+	uris := make([]string, len(l.asked))
+	for i, h := range l.asked {
+		uris[i] = h.text
 	}
 	return uris
 }
@@ -208,12 +211,51 @@ func (l *Listening) URIs(e *events.Event) (uris []string) {
 		if !h.covers(e.Path) {
 			continue
 		}
-		res := Resource{Subject: h.uri.Subject, Path: join(h.uri.Path, strings.TrimPrefix(strings.TrimPrefix(e.Path, h.whole), "/"))}
-		if uri := res.String(); !slices.Contains(uris, uri) {
+		uri := h.text
+		if h.folder {
+			uri += strings.TrimPrefix(e.Path, h.whole+"/")
+		}
+		if !slices.Contains(uris, uri) {
 			uris = append(uris, uri)
 		}
 	}
 	return uris
+}
+
+// Gives reports whether a URI is one that URIs or Asked may give.
+func (l *Listening) Gives(uri string) bool {
+	return slices.ContainsFunc(l.asked, func(h heard) bool {
+		return uri == h.text || h.folder && strings.HasPrefix(uri, h.text)
+	})
+}
+
+// With is both together, of one principal; it is not ok where they are of two.
+func (l *Listening) With(more *Listening) (both *Listening, ok bool) {
+	if more.principal.ID() != l.principal.ID() || more.principal.Prefix != l.principal.Prefix {
+		return nil, false
+	}
+	both = &Listening{runner: l.runner, principal: more.principal, types: slices.Clone(l.types), asked: slices.Clone(l.asked)}
+	for _, typ := range more.types {
+		if !slices.Contains(both.types, typ) {
+			both.types = append(both.types, typ)
+		}
+	}
+	for _, h := range more.asked {
+		if !slices.Contains(both.asked, h) {
+			both.asked = append(both.asked, h)
+		}
+	}
+	return both, true
+}
+
+// Without is what remains without a URI that was asked for; nil for nothing.
+func (l *Listening) Without(uri string) *Listening {
+	rest := *l
+	rest.asked = slices.DeleteFunc(slices.Clone(l.asked), func(h heard) bool { return h.text == uri })
+	if len(rest.asked) == 0 {
+		return nil
+	}
+	return &rest
 }
 
 // changeMessage and completedMessage are how events look to clients.
