@@ -16,6 +16,7 @@ const (
 	transportStdio = "stdio"
 	transportMCP   = "mcp"
 	transportRPC   = "rpc"
+	transportFeed  = "events"
 )
 
 // Launch gives the principal of a stdio process. It is asked on every call, so

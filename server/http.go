@@ -16,6 +16,7 @@ type route func(a *answer, r *http.Request, c *caller)
 //
 //	/mcp       streamable HTTP, all protocol revisions
 //	/mcp/rpc   the same server without sessions, JSON answers only
+//	/events    change events as a stream, for what is no MCP client; also /mcp/sse
 //	/healthz   {ok, time}
 //	/livez     {ok}
 //	/readyz    {ok, time, and each check's {ok, detail}}, 200 or 503
@@ -29,6 +30,8 @@ func (s *Server) Handler() http.Handler {
 	routes := map[string]route{
 		"/mcp":     endpoint.streamable,
 		"/mcp/rpc": endpoint.rpc,
+		"/events":  s.follow,
+		"/mcp/sse": s.follow,
 	}
 	probes := map[string]http.HandlerFunc{
 		"/healthz": s.health.healthz,

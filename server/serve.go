@@ -77,6 +77,7 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 // drainHTTP ends everything, in the order that loses least.
 func (s *Server) drainHTTP(hs *http.Server) error {
 	s.draining.Store(true)
+	s.feed.land() // who follows events begins anew elsewhere, and is late by as little as can be
 	s.requests.land()
 	done := make(chan error, 1)
 	bound, cancel := context.WithTimeout(context.Background(), s.opt.DrainTimeout+3*forcedGrace)
@@ -92,6 +93,7 @@ func (s *Server) drainHTTP(hs *http.Server) error {
 	s.endStream()
 	s.closeSessions(forcedGrace)
 	finished = within(forcedGrace, s.flows) && finished
+	finished = within(forcedGrace, s.feed.streams) && finished
 	select {
 	case <-done: //nolint:errcheck // finished says whether all went
 	case <-time.After(forcedGrace): // connections on which nobody asked anything
@@ -144,4 +146,5 @@ func (s *Server) end() {
 	s.draining.Store(true)
 	s.endCalls()
 	s.endStream()
+	s.feed.land()
 }

@@ -27,6 +27,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -37,6 +38,7 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/events"
+	"vault-mcp/secret"
 	"vault-mcp/tools"
 )
 
@@ -59,6 +61,10 @@ type Options struct {
 	// Events are what streams and subscriptions tell of; nil: nothing.
 	Events *events.Bus
 
+	// Key makes ids of events and what guards handles; replicas share it. Empty: one
+	// that is good for as long as this Server lives.
+	Key []byte
+
 	// Authenticate gives the principal of what a request shows, or a
 	// *fault.Error. Required for HTTP.
 	Authenticate func(ctx context.Context, p auth.Presented) (*auth.Principal, error)
@@ -73,10 +79,12 @@ type Options struct {
 	PublicURL      string   // where clients reach us, if not at the listener's address
 	OAuth          OAuth    // who issues access tokens
 
-	MaxSessions             int // legacy sessions and open streams in all, default 1000
-	MaxSessionsPerPrincipal int // of one principal, default 100
-	MaxCalls                int // calls under way, default 256
-	MaxConnections          int // open connections, default 4096
+	MaxSessions                int // legacy sessions and open streams in all, default 1000
+	MaxSessionsPerPrincipal    int // of one principal, default 100
+	MaxSubscribers             int // streams of /events in all, default 1000
+	MaxSubscribersPerPrincipal int // of one principal, default 100
+	MaxCalls                   int // calls under way, default 256
+	MaxConnections             int // open connections, default 4096
 
 	KeepAlive      time.Duration // between comments on an idle stream, default 15 s
 	SessionTimeout time.Duration // an unused session ends, default 30 min
@@ -103,6 +111,8 @@ func (o *Options) defaults() {
 	}
 	number(&o.MaxSessions, 1000)
 	number(&o.MaxSessionsPerPrincipal, 100)
+	number(&o.MaxSubscribers, 1000)
+	number(&o.MaxSubscribersPerPrincipal, 100)
 	number(&o.MaxCalls, 256)
 	number(&o.MaxConnections, 4096)
 	duration(&o.KeepAlive, 15*time.Second)
@@ -113,6 +123,10 @@ func (o *Options) defaults() {
 	duration(&o.DrainTimeout, 10*time.Second)
 	if o.ForwardedBy == "" {
 		o.ForwardedBy = headerForwardedFor
+	}
+	if len(o.Key) == 0 {
+		o.Key = make([]byte, secret.KeySize)
+		_, _ = rand.Read(o.Key) // never fails
 	}
 	if o.ToolNames == "" {
 		o.ToolNames = NamesAuto
@@ -128,6 +142,7 @@ type Server struct {
 	mcp      *mcp.Server
 	listed   map[string]listing // by dotted name
 	sessions *sessions
+	feed     feeds
 	health   *health
 	hosts    hosts
 	cors     cors
@@ -166,7 +181,8 @@ func New(opt Options) (*Server, error) {
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
-		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		sessions: newSessions("sessions", opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		feed:     newFeeds(opt),
 		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	"vault-mcp/auth"
+	"vault-mcp/events"
+	"vault-mcp/fault"
+	"vault-mcp/tools"
+)
+
+// feeds are the streams of /events, and what they have in common.
+type feeds struct {
+	seats   *sessions
+	streams *flight
+	ends    chan struct{} // closed when streams are to end
+	slow    *atomic.Int64 // cut off because they took nothing
+}
+
+func newFeeds(opt Options) feeds {
+	return feeds{
+		seats:   newSessions("streams of events", opt.MaxSubscribers, opt.MaxSubscribersPerPrincipal),
+		streams: newFlight(0), ends: make(chan struct{}), slow: new(atomic.Int64),
+	}
+}
+
+// land ends the streams, and lets no more begin.
+func (f *feeds) land() {
+	if f.streams.land() {
+		close(f.ends)
+	}
+}
+
+// SlowSubscribers is how many streams of events were cut off so far because their
+// clients took nothing.
+func (s *Server) SlowSubscribers() int64 { return s.feed.slow.Load() }
+
+// Parameters of a stream's URL.
+const (
+	paramURI    = "uri"
+	paramType   = "type"
+	paramLastID = "last_event_id" // for pages, which cannot set the header when they begin
+)
+
+// headerLastID is what clients resume with, as net/http spells it.
+const headerLastID = "Last-Event-Id"
+
+// wish is what a request for a stream asks for.
+type wish struct {
+	uris, types []string
+	lastID      string // empty: from now on
+}
+
+// readWish reads it off a request. What it does not know is an error: a slip in a
+// filter's name would make the stream wider than was meant.
+func readWish(r *http.Request) (w wish, f *fault.Error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return w, fault.New(fault.Invalid, "the query is not well-formed: want uri=…&type=…, with what is special in it percent-encoded")
+	}
+	for name, values := range query {
+		switch {
+		case name == paramURI:
+			w.uris = values
+		case name == paramType:
+			w.types = values
+		case name == paramLastID && len(values) == 1:
+			w.lastID = values[0]
+		default:
+			return w, fault.New(fault.Invalid, "a stream of events takes the parameters uri and type, each any number of times, and last_event_id once")
+		}
+	}
+	// A browser that connects again sends the header along with the URL that it
+	// began with: the header is newer.
+	if given := r.Header.Get(headerLastID); given != "" {
+		w.lastID = given
+	}
+	return w, nil
+}
+
+// follow serves /events: what happens in the principal's part of the tree, as it
+// happens.
+func (s *Server) follow(a *answer, r *http.Request, c *caller) {
+	c.transport = transportFeed
+	if r.Method != http.MethodGet {
+		a.Header().Set("Allow", http.MethodGet)
+		s.refuse(a, http.StatusMethodNotAllowed, c, fault.New(fault.Invalid, "a stream of events is read with GET"))
+		return
+	}
+	if !s.admitAddress(a, c) {
+		return
+	}
+	wish, wrong := readWish(r)
+	if wrong != nil {
+		s.refuse(a, 0, c, wrong)
+		return
+	}
+	if !s.identify(a, r, c) {
+		return
+	}
+	if s.opt.Events == nil {
+		s.refuse(a, 0, c, fault.New(fault.Unavailable, "this server has no events"))
+		return
+	}
+	seat, full := s.feed.seats.reserve(c.principal.ID(), nil)
+	if full != nil {
+		s.refuse(a, 0, c, full)
+		return
+	}
+	defer seat.release()
+	if !s.feed.streams.enter() {
+		s.refuse(a, 0, c, shuttingDown())
+		return
+	}
+	defer s.feed.streams.leave()
+	listening, ok := s.listen(a, r, c, wish)
+	if !ok {
+		return
+	}
+	s.tell(a, r, c, listening, wish.lastID)
+}
+
+// listen asks whether the caller may hear what it wishes to, and answers where it
+// may not.
+func (s *Server) listen(a *answer, r *http.Request, c *caller, w wish) (listening *tools.Listening, ok bool) {
+	err := s.serve(r.Context(), c, func(ctx context.Context, p *auth.Principal) (err error) {
+		listening, err = s.opt.Runner.Listen(ctx, tools.Listen{
+			Principal: p, URIs: w.uris, Types: w.types,
+			Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
+		})
+		return err
+	})
+	if err == nil {
+		return listening, true
+	}
+	if scope, ok := tools.StepUp(err); ok {
+		a.Header().Set("WWW-Authenticate", s.resource.challenge("insufficient_scope", string(scope)))
+	}
+	writeProblem(a, 0, fault.From(err), c.requestID)
+	return nil, false
+}
+
+// tell tells the caller of events until one of them has enough.
+func (s *Server) tell(a *answer, r *http.Request, c *caller, listening *tools.Listening, lastID string) {
+	f := &feed{
+		Server: s, a: a, c: c, listening: listening,
+		ids: events.NewIDs(s.opt.Key, c.principal.ID()), until: c.principal.ExpiresAt,
+	}
+	interest, missed := listening.Interest(), ""
+	if lastID != "" {
+		missed = missedNotKept
+		if interest.After, interest.Resume = f.ids.Parse(lastID); !interest.Resume {
+			missed = missedUnknown
+		}
+	}
+	f.sub = s.opt.Events.Subscribe(interest)
+	defer f.sub.Close()
+	h := a.Header()
+	h.Set("Content-Type", "text/event-stream")
+	a.WriteHeader(http.StatusOK) // sets what else a stream's header has
+	why := f.begin(r.Context(), missed)
+	for why == "" {
+		why = f.turn(r.Context())
+	}
+	f.ended(why)
+}
