@@ -82,7 +82,7 @@ const addressRetry = 10 * time.Second
 func (s *Server) refuseCredential(a *answer, c *caller, err error) {
 	f := fault.From(err)
 	if f.Kind == fault.Unauthenticated {
-		problem, given := "", hasCredential(c.shown.Header)
+		problem, given := "", c.handle || hasCredential(c.shown.Header)
 		if given {
 			problem = "invalid_token"
 		}

@@ -32,6 +32,7 @@ type caller struct {
 	transport string
 	remote    string // the client's address; empty over stdio
 	shown     auth.Presented
+	handle    bool // a handle stood in place of what is shown
 	requestID string
 	tool      string // canonical name, once it is known
 	uri       string // of the resource that is read

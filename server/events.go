@@ -43,6 +43,7 @@ const (
 	paramURI    = "uri"
 	paramType   = "type"
 	paramLastID = "last_event_id" // for pages, which cannot set the header when they begin
+	paramToken  = "token"         // a handle: see giveToken
 )
 
 // headerLastID is what clients resume with, as net/http spells it.
@@ -52,6 +53,8 @@ const headerLastID = "Last-Event-Id"
 type wish struct {
 	uris, types []string
 	lastID      string // empty: from now on
+	handle      string // in place of a credential and of a filter
+	later       bool   // it is for a handle to be made
 }
 
 // readWish reads it off a request. What it does not know is an error: a slip in a
@@ -69,9 +72,14 @@ func readWish(r *http.Request) (w wish, f *fault.Error) {
 			w.types = values
 		case name == paramLastID && len(values) == 1:
 			w.lastID = values[0]
+		case name == paramToken && len(values) == 1 && values[0] != "":
+			w.handle = values[0]
 		default:
-			return w, fault.New(fault.Invalid, "a stream of events takes the parameters uri and type, each any number of times, and last_event_id once")
+			return w, fault.New(fault.Invalid, "a stream of events takes the parameters uri and type, each any number of times, and last_event_id and token once")
 		}
+	}
+	if w.handle != "" && (w.uris != nil || w.types != nil || hasCredential(r.Header)) {
+		return w, fault.New(fault.Invalid, "a token says who listens and to what: neither a credential nor uri or type may stand beside it")
 	}
 	// A browser that connects again sends the header along with the URL that it
 	// began with: the header is newer.
@@ -98,7 +106,11 @@ func (s *Server) follow(a *answer, r *http.Request, c *caller) {
 		s.refuse(a, 0, c, wrong)
 		return
 	}
-	if !s.identify(a, r, c) {
+	known := s.identify
+	if wish.handle != "" {
+		known = func(a *answer, r *http.Request, c *caller) bool { return s.identifyByToken(a, r, c, &wish) }
+	}
+	if !known(a, r, c) {
 		return
 	}
 	if s.opt.Events == nil {
@@ -128,7 +140,7 @@ func (s *Server) follow(a *answer, r *http.Request, c *caller) {
 func (s *Server) listen(a *answer, r *http.Request, c *caller, w wish) (listening *tools.Listening, ok bool) {
 	err := s.serve(r.Context(), c, func(ctx context.Context, p *auth.Principal) (err error) {
 		listening, err = s.opt.Runner.Listen(ctx, tools.Listen{
-			Principal: p, URIs: w.uris, Types: w.types,
+			Principal: p, URIs: w.uris, Types: w.types, Later: w.later,
 			Transport: c.transport, Remote: c.remote, RequestID: c.requestID,
 		})
 		return err

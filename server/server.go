@@ -70,6 +70,9 @@ type Options struct {
 	Authenticate func(ctx context.Context, p auth.Presented) (*auth.Principal, error)
 	Addresses    AddressLimiter // nil: no limit per address
 
+	// Tokens keeps what handles of streams of events stand for; nil: this process does.
+	Tokens TokenStore
+
 	TLS         *TLS          // nil: plain HTTP
 	Proxies     *auth.Proxies // whose word about the client's address counts; nil: nobody's
 	ForwardedBy string        // the header with it, default X-Forwarded-For; or Forwarded
@@ -123,6 +126,9 @@ func (o *Options) defaults() {
 	duration(&o.DrainTimeout, 10*time.Second)
 	if o.ForwardedBy == "" {
 		o.ForwardedBy = headerForwardedFor
+	}
+	if o.Tokens == nil {
+		o.Tokens = newMemoryTokens()
 	}
 	if len(o.Key) == 0 {
 		o.Key = make([]byte, secret.KeySize)

@@ -28,6 +28,7 @@ type Listen struct {
 	Transport string   // as in Call
 	Remote    string
 	RequestID string
+	Later     bool // the permission is asked for a handle, by which it will be asked again
 }
 
 // Listening is what a principal was permitted to hear.
@@ -58,7 +59,7 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	}
 	rec := audit.Record{
 		Kind: audit.Outcome, RequestID: l.RequestID, Transport: l.Transport, Remote: l.Remote,
-		Tool: listenOperation, Needs: heard.needs(), Outcome: "ok", DurationUS: r.opt.Now().Sub(start).Microseconds(),
+		Tool: l.operation(), Needs: heard.needs(), Outcome: "ok", DurationUS: r.opt.Now().Sub(start).Microseconds(),
 	}
 	identify(&rec, l.Principal)
 	fields := []zap.Field{
@@ -79,8 +80,18 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	return heard, nil
 }
 
-// listenOperation stands for the name of a tool in records of Listen.
-const listenOperation = "events.listen"
+// What stands for the name of a tool in records of Listen.
+const (
+	listenOperation = "events.listen"
+	handleOperation = "events.token"
+)
+
+func (l *Listen) operation() string {
+	if l.Later {
+		return handleOperation
+	}
+	return listenOperation
+}
 
 // permitListen is Listen without its record. flood says that there may be any
 // number of such refusals.
