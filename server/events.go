@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"vault-mcp/auth"
-	"vault-mcp/events"
 	"vault-mcp/fault"
 	"vault-mcp/tools"
 )
@@ -90,49 +89,62 @@ func readWish(r *http.Request) (w wish, f *fault.Error) {
 }
 
 // follow serves /events: what happens in the principal's part of the tree, as it
-// happens.
+// happens. It is short, since its stack is held for as long as the stream is open.
 func (s *Server) follow(a *answer, r *http.Request, c *caller) {
 	c.transport = transportFeed
+	f := s.openFeed(a, r, c)
+	if f == nil {
+		return
+	}
+	defer f.close()
+	f.run(r.Context())
+}
+
+// openFeed opens the stream that a request asks for. It is nil where the request was
+// refused, and answered.
+func (s *Server) openFeed(a *answer, r *http.Request, c *caller) *feed {
 	if r.Method != http.MethodGet {
 		a.Header().Set("Allow", http.MethodGet)
 		s.refuse(a, http.StatusMethodNotAllowed, c, fault.New(fault.Invalid, "a stream of events is read with GET"))
-		return
+		return nil
 	}
 	if !s.admitAddress(a, c) {
-		return
+		return nil
 	}
 	wish, wrong := readWish(r)
 	if wrong != nil {
 		s.refuse(a, 0, c, wrong)
-		return
+		return nil
 	}
-	known := s.identify
-	if wish.handle != "" {
-		known = func(a *answer, r *http.Request, c *caller) bool { return s.identifyByToken(a, r, c, &wish) }
-	}
-	if !known(a, r, c) {
-		return
+	if wish.handle != "" && !s.identifyByToken(a, r, c, &wish) || wish.handle == "" && !s.identify(a, r, c) {
+		return nil
 	}
 	if s.opt.Events == nil {
 		s.refuse(a, 0, c, fault.New(fault.Unavailable, "this server has no events"))
-		return
+		return nil
 	}
 	seat, full := s.feed.seats.reserve(c.principal.ID(), nil)
 	if full != nil {
 		s.refuse(a, 0, c, full)
-		return
+		return nil
 	}
-	defer seat.release()
+	c.seat = seat
 	if !s.feed.streams.enter() {
+		seat.release()
 		s.refuse(a, 0, c, shuttingDown())
-		return
+		return nil
 	}
-	defer s.feed.streams.leave()
-	listening, ok := s.listen(a, r, c, wish)
-	if !ok {
-		return
+	f := &feed{Server: s, a: a, c: c, until: c.principal.ExpiresAt}
+	defer func() {
+		if f.sub == nil { // also where something panicked
+			f.leave()
+		}
+	}()
+	if listening, ok := s.listen(a, r, c, wish); ok {
+		f.subscribe(listening, wish.lastID)
+		return f
 	}
-	s.tell(a, r, c, listening, wish.lastID)
+	return nil
 }
 
 // listen asks whether the caller may hear what it wishes to, and answers where it
@@ -153,29 +165,4 @@ func (s *Server) listen(a *answer, r *http.Request, c *caller, w wish) (listenin
 	}
 	writeProblem(a, 0, fault.From(err), c.requestID)
 	return nil, false
-}
-
-// tell tells the caller of events until one of them has enough.
-func (s *Server) tell(a *answer, r *http.Request, c *caller, listening *tools.Listening, lastID string) {
-	f := &feed{
-		Server: s, a: a, c: c, listening: listening,
-		ids: events.NewIDs(s.opt.Key, c.principal.ID()), until: c.principal.ExpiresAt,
-	}
-	interest, missed := listening.Interest(), ""
-	if lastID != "" {
-		missed = missedNotKept
-		if interest.After, interest.Resume = f.ids.Parse(lastID); !interest.Resume {
-			missed = missedUnknown
-		}
-	}
-	f.sub = s.opt.Events.Subscribe(interest)
-	defer f.sub.Close()
-	h := a.Header()
-	h.Set("Content-Type", "text/event-stream")
-	a.WriteHeader(http.StatusOK) // sets what else a stream's header has
-	why := f.begin(r.Context(), missed)
-	for why == "" {
-		why = f.turn(r.Context())
-	}
-	f.ended(why)
 }

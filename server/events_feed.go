@@ -42,6 +42,7 @@ type feed struct {
 	ids       events.IDs
 	sub       *events.Subscription
 	timer     *time.Timer
+	missed    string // why, of the next gap
 
 	until   time.Time // when the credential expires; zero: does not
 	checked time.Time // when it was last looked at
@@ -67,20 +68,57 @@ const (
 	missedLater   = "missed"     // the client was too slow, or the server itself missed events
 )
 
+// subscribe begins to listen, after what the client has heard last.
+func (f *feed) subscribe(listening *tools.Listening, lastID string) {
+	f.listening = listening
+	f.ids = events.NewIDs(f.opt.Key, f.c.principal.ID())
+	interest := listening.Interest()
+	f.missed = missedNotKept
+	if lastID != "" {
+		if interest.After, interest.Resume = f.ids.Parse(lastID); !interest.Resume {
+			f.missed = missedUnknown
+		}
+	}
+	f.sub = f.opt.Events.Subscribe(interest)
+}
+
+// close ends the stream. What it held is free for others.
+func (f *feed) close() {
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	f.sub.Close()
+	f.leave()
+}
+
+func (f *feed) leave() {
+	f.feed.streams.leave()
+	f.c.seat.release()
+}
+
+// run tells of events until one side has enough.
+func (f *feed) run(ctx context.Context) {
+	f.timer = time.NewTimer(f.opt.Recheck)
+	why := f.begin(ctx)
+	for why == "" {
+		why = f.turn(ctx)
+	}
+	f.ended(why)
+}
+
 // begin sends what comes first: how long to wait before connecting again, what
 // was missed, and the place in the feed, so that also who has heard of nothing can
 // resume.
-func (f *feed) begin(ctx context.Context, missed string) ending {
+func (f *feed) begin(ctx context.Context) ending {
 	f.checked = time.Now()
-	f.timer = time.NewTimer(f.opt.Recheck)
+	f.a.Header().Set("Content-Type", "text/event-stream")
+	f.a.WriteHeader(http.StatusOK) // sets what else a stream's header has
 	b := f.sub.Take()
-	b.Gap = b.Gap || missed == missedUnknown
-	if missed == "" {
-		missed = missedLater
-	}
+	b.Gap = b.Gap || f.missed == missedUnknown
 	retry := retryLeast + rand.IntN(retryMost-retryLeast) //nolint:gosec // nobody gains by guessing it
-	first := "retry: " + strconv.Itoa(retry) + "\n\n"
-	return f.deliver(ctx, []byte(first), b, missed)
+	why := f.deliver(ctx, []byte("retry: "+strconv.Itoa(retry)+"\n\n"), b)
+	f.missed = missedLater
+	return why
 }
 
 // turn waits until there is something to do, and does it.
@@ -100,9 +138,9 @@ func (f *feed) turn(ctx context.Context) ending {
 	b := f.sub.Take()
 	switch {
 	case b.Gap || len(b.Events) > 0:
-		return f.deliver(ctx, nil, b, missedLater)
+		return f.deliver(ctx, nil, b)
 	case time.Since(f.sent) >= f.opt.KeepAlive:
-		return f.deliver(ctx, []byte(": keep-alive\n"), b, "")
+		return f.deliver(ctx, []byte(": keep-alive\n"), b)
 	}
 	return ""
 }
@@ -147,7 +185,7 @@ var pieces = sync.Pool{New: func() any { return new([]byte) }}
 // deliver writes a batch, after what comes first. A gap is told before the events
 // that came after it, with an id from which they are all had again; a batch without
 // either moves the client's place on.
-func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch, missed string) ending {
+func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending {
 	piece := pieces.Get().(*[]byte)
 	defer func() {
 		if cap(*piece) <= 4*feedPiece {
@@ -160,7 +198,7 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch, missed
 		if len(b.Events) > 0 {
 			place = b.Events[0].At.Before()
 		}
-		out = f.appendResync(out, f.ids.Place(place), missed)
+		out = f.appendResync(out, f.ids.Place(place), f.missed)
 	} else if len(b.Events) == 0 {
 		out = appendEvent(out, f.ids.Place(place), "", nil)
 	}
@@ -223,7 +261,6 @@ func (f *feed) send(ctx context.Context, piece []byte) ending {
 // ended counts and tells what an operator may want to know of a stream's end. That
 // rights were taken away is recorded as a refusal.
 func (f *feed) ended(why ending) {
-	f.timer.Stop()
 	fields := []zap.Field{zap.String("request_id", f.c.requestID), zap.String("subject", f.c.principal.Slug), zap.String("detail", string(why))}
 	switch why {
 	case endedSlow:
