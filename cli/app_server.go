@@ -37,15 +37,20 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 	if a.tls = certificate != nil; a.tls {
 		ready["tls"] = a.watched("tls", certificate.Check)
 	}
+	key, err := keyFor(cfg.State.SealKey, cfg.State.Dir, sealKeyFile)
+	if err != nil {
+		return nil, err
+	}
 	return server.New(server.Options{
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),
 		Authenticate: a.authn.Authenticate,
-		Events:       a.events,
+		Events:       a.events, Key: key,
 		Addresses:    auth.NewAddressLimiter(),
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
 		OAuth:       server.OAuth{AuthorizationServers: authorizationServers(cfg)},
-		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive,
+		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive, MaxConnections: cfg.HTTP.MaxConnections,
+		MaxSubscribers: cfg.HTTP.MaxSubscribers, MaxSubscribersPerPrincipal: cfg.HTTP.MaxSubsOfOne,
 		// A call that may not be repeated is never cut off before its own end.
 		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
 		Ready:        ready,

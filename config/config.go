@@ -186,6 +186,9 @@ type HTTP struct {
 	AllowedOrigins []string      `env:"CORS_ALLOW_ORIGINS" check:"origins" help:"Origins (https://app.example) of web pages that may call. Empty: none but our own."`
 	Keepalive      time.Duration `env:"SSE_KEEPALIVE_SECONDS" unit:"seconds" default:"15" min:"1" max:"3600" help:"Seconds between signs of life on an idle stream."`
 	MaxSessions    int           `env:"MAX_SESSIONS" default:"1000" min:"1" max:"100000" help:"MCP sessions that may be open at once."`
+	MaxSubscribers int           `env:"MAX_SUBSCRIBERS" default:"1000" min:"1" max:"100000" help:"Streams of /events that may be open at once. Each takes a connection, see MAX_CONNECTIONS, unless clients use HTTP/2."`
+	MaxSubsOfOne   int           `env:"MAX_SUBSCRIBERS_PER_PRINCIPAL" default:"100" min:"1" max:"100000" help:"How many of them one principal may have."`
+	MaxConnections int           `env:"MAX_CONNECTIONS" default:"4096" min:"4" max:"1000000" help:"Connections that may be open at once; a quarter of them of one network. The limit of open files must be above it."`
 }
 
 // State is what the server keeps on disk.

@@ -10,6 +10,7 @@ import (
 
 	sdkauth "github.com/modelcontextprotocol/go-sdk/auth"
 
+	"vault-mcp/auth"
 	"vault-mcp/fault"
 )
 
@@ -28,29 +29,49 @@ var passed = []string{
 }
 
 // admit holds a request against the limit of its address and authenticates it.
-func (e *endpoint) admit(a *answer, r *http.Request, c *caller) bool {
-	if e.opt.Addresses != nil && !e.opt.Addresses.Allow(c.remote) {
-		limited := fault.New(fault.RateLimited, "too many requests from this address")
-		limited.RetryAfter = addressRetry
-		writeProblem(a, 0, e.reject(c, nil, limited), c.requestID)
-		return false
+func (s *Server) admit(a *answer, r *http.Request, c *caller) bool {
+	return s.admitAddress(a, c) && s.identify(a, r, c)
+}
+
+// admitAddress holds a request against the limit of its address.
+func (s *Server) admitAddress(a *answer, c *caller) bool {
+	if s.opt.Addresses == nil || s.opt.Addresses.Allow(c.remote) {
+		return true
 	}
-	p, err := e.opt.Authenticate(r.Context(), c.shown)
+	limited := fault.New(fault.RateLimited, "too many requests from this address")
+	limited.RetryAfter = addressRetry
+	writeProblem(a, 0, s.reject(c, nil, limited), c.requestID)
+	return false
+}
+
+// identify finds the principal of what was shown.
+func (s *Server) identify(a *answer, r *http.Request, c *caller) bool {
+	p, err := s.opt.Authenticate(r.Context(), c.shown)
 	if err == nil && !p.Valid(time.Now()) {
 		err = fault.New(fault.Unauthenticated, "a valid credential is needed")
 	}
 	if err != nil {
-		e.refuseCredential(a, r, c, err)
+		s.refuseCredential(a, c, err)
 		return false
 	}
 	c.principal = p
 	for _, name := range passed {
 		if len(r.Header[name]) > 1 {
-			e.refuse(a, 0, c, fault.Newf(fault.Invalid, "the header %s stands twice", name))
+			s.refuse(a, 0, c, fault.Newf(fault.Invalid, "the header %s stands twice", name))
 			return false
 		}
 	}
 	return true
+}
+
+// identifyAgain finds the principal of what was shown when a stream was opened,
+// which may be another by now, or none.
+func (s *Server) identifyAgain(ctx context.Context, c *caller) (*auth.Principal, bool) {
+	p, err := s.opt.Authenticate(ctx, c.shown)
+	if err != nil || p == nil || p.ID() != c.principal.ID() || p.Prefix != c.principal.Prefix {
+		return nil, false
+	}
+	return p, true
 }
 
 // addressRetry is how long an address over its limit is told to wait.
@@ -58,22 +79,22 @@ const addressRetry = 10 * time.Second
 
 // refuseCredential answers a request without a good credential. What is wrong
 // with one is for the log; the caller learns only that it is.
-func (e *endpoint) refuseCredential(a *answer, r *http.Request, c *caller, err error) {
+func (s *Server) refuseCredential(a *answer, c *caller, err error) {
 	f := fault.From(err)
 	if f.Kind == fault.Unauthenticated {
-		problem := ""
-		if hasCredential(r.Header) {
+		problem, given := "", c.handle || hasCredential(c.shown.Header)
+		if given {
 			problem = "invalid_token"
 		}
 		// To refuse a certificate costs more than a key does. That of a trusted proxy
 		// is not its client's.
-		own := len(c.shown.Certificates) > 0 && !e.opt.Proxies.Trusts(c.shown.Peer)
-		if e.opt.Addresses != nil && (hasCredential(r.Header) || own) {
-			e.opt.Addresses.Failed(c.remote)
+		own := len(c.shown.Certificates) > 0 && !s.opt.Proxies.Trusts(c.shown.Peer)
+		if s.opt.Addresses != nil && (given || own) {
+			s.opt.Addresses.Failed(c.remote)
 		}
-		a.Header().Set("WWW-Authenticate", e.resource.unauthenticated(problem))
+		a.Header().Set("WWW-Authenticate", s.resource.unauthenticated(problem))
 	}
-	told := e.reject(c, nil, f)
+	told := s.reject(c, nil, f)
 	if told.Kind == fault.Unauthenticated {
 		told = fault.New(fault.Unauthenticated, "a valid credential is needed")
 	}
@@ -104,8 +125,7 @@ func (e *endpoint) streamContext(r *http.Request, c *caller) (context.Context, c
 				return
 			case <-tick.C:
 			}
-			p, err := e.opt.Authenticate(ctx, c.shown)
-			if err != nil || p == nil || p.ID() != c.principal.ID() || p.Prefix != c.principal.Prefix {
+			if _, ok := e.identifyAgain(ctx, c); !ok {
 				cancel()
 				return
 			}

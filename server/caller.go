@@ -17,6 +17,7 @@ const (
 	transportStdio = "stdio"
 	transportMCP   = "mcp"
 	transportRPC   = "rpc"
+	transportFeed  = "events"
 )
 
 // Launch gives the principal of a stdio process. It is asked on every call, so
@@ -32,6 +33,7 @@ type caller struct {
 	transport string
 	remote    string // the client's address; empty over stdio
 	shown     auth.Presented
+	handle    bool // a handle stood in place of what is shown
 	requestID string
 	id        json.RawMessage // the message's own id, of a subscriptions/listen
 	tool      string          // canonical name, once it is known

@@ -91,10 +91,10 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 	}
 	left := sync.OnceFunc(e.requests.leave)
 	defer left()
-	if !e.isMessage(a, r, c) || !e.admit(a, r, c) {
+	if !e.isMessage(a, r, c, MaxMessage) || !e.admit(a, r, c) {
 		return
 	}
-	body, ok := e.readBody(a, r, c)
+	body, ok := e.readBody(a, r, c, MaxMessage)
 	defer giveBack(body)
 	if !ok {
 		return
@@ -168,21 +168,29 @@ func (e *endpoint) sit(a *answer, c *caller) bool {
 }
 
 // isMessage checks what the headers say of a body before it is read.
-func (e *endpoint) isMessage(a *answer, r *http.Request, c *caller) bool {
+func (s *Server) isMessage(a *answer, r *http.Request, c *caller, most int64) bool {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
 	switch {
 	case err != nil || kind != "application/json" || (charset != "" && !equalsUTF8(charset)):
-		e.refuse(a, http.StatusUnsupportedMediaType, c, fault.New(fault.Invalid, "the Content-Type must be application/json, in UTF-8"))
+		s.refuse(a, http.StatusUnsupportedMediaType, c, fault.New(fault.Invalid, "the Content-Type must be application/json, in UTF-8"))
 	case r.Header.Get("Content-Encoding") != "":
-		e.refuse(a, http.StatusUnsupportedMediaType, c, fault.New(fault.Invalid, "a compressed body is not taken"))
-	case r.ContentLength > MaxMessage:
+		s.refuse(a, http.StatusUnsupportedMediaType, c, fault.New(fault.Invalid, "a compressed body is not taken"))
+	case r.ContentLength > most:
 		a.Header().Set("Connection", "close")
-		e.refuse(a, http.StatusRequestEntityTooLarge, c, fault.New(fault.Invalid, "the message is larger than 4 MiB"))
+		s.refuse(a, http.StatusRequestEntityTooLarge, c, tooLarge(most))
 	default:
 		return true
 	}
 	return false
+}
+
+// tooLarge refuses a body above a bound of whole KiB.
+func tooLarge(most int64) *fault.Error {
+	if most >= 1<<20 {
+		return fault.Newf(fault.Invalid, "the message is larger than %d MiB", most>>20)
+	}
+	return fault.Newf(fault.Invalid, "the message is larger than %d KiB", most>>10)
 }
 
 // bodies are reused; see giveBack.
@@ -194,24 +202,24 @@ const (
 	bodyKept     = 1 << 20  // a larger buffer is not kept
 )
 
-// readBody reads a message, within its bound of size.
-func (e *endpoint) readBody(a *answer, r *http.Request, c *caller) (*bytes.Buffer, bool) {
+// readBody reads a body, within its bound of size.
+func (s *Server) readBody(a *answer, r *http.Request, c *caller, most int64) (*bytes.Buffer, bool) {
 	body := bodies.Get().(*bytes.Buffer)
 	body.Grow(int(min(max(r.ContentLength, 0), bodyExpected)) + bytes.MinRead)
-	_, err := body.ReadFrom(io.LimitReader(r.Body, MaxMessage+1))
-	if err == nil && body.Len() <= MaxMessage {
+	_, err := body.ReadFrom(io.LimitReader(r.Body, most+1))
+	if err == nil && int64(body.Len()) <= most {
 		_ = a.rc.SetReadDeadline(time.Time{}) // set in setDeadlines; it is for the body alone
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.Header().Set("Connection", "close")
-		e.refuse(a, http.StatusRequestTimeout, c, fault.New(fault.Timeout, "the body did not arrive in time"))
+		s.refuse(a, http.StatusRequestTimeout, c, fault.New(fault.Timeout, "the body did not arrive in time"))
 	case err != nil:
 		a.Header().Set("Connection", "close")
-		e.refuse(a, 0, c, fault.New(fault.Invalid, "the body could not be read"))
-	case body.Len() > MaxMessage:
+		s.refuse(a, 0, c, fault.New(fault.Invalid, "the body could not be read"))
+	case int64(body.Len()) > most:
 		a.Header().Set("Connection", "close")
-		e.refuse(a, http.StatusRequestEntityTooLarge, c, fault.New(fault.Invalid, "the message is larger than 4 MiB"))
+		s.refuse(a, http.StatusRequestEntityTooLarge, c, tooLarge(most))
 	default:
 		return body, true
 	}

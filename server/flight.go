@@ -38,17 +38,18 @@ func (f *flight) leave() {
 	}
 }
 
-// land refuses newcomers from now on.
-func (f *flight) land() {
+// land refuses newcomers from now on. It reports whether it did not before.
+func (f *flight) land() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.landing {
-		return
+		return false
 	}
 	f.landing = true
 	if f.count == 0 {
 		close(f.landed)
 	}
+	return true
 }
 
 // wait blocks until all have left after land, or until ctx ends. It reports

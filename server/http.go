@@ -16,6 +16,9 @@ type route func(a *answer, r *http.Request, c *caller)
 //
 //	/mcp       streamable HTTP, all protocol revisions
 //	/mcp/rpc   the same server without sessions, JSON answers only
+//	/events    change events as a stream, for what is no MCP client; also /mcp/sse
+//	/events/tokens
+//	           a handle that opens such a stream, for who can send no headers
 //	/healthz   {ok, time}
 //	/livez     {ok}
 //	/readyz    {ok, time, and each check's {ok, detail}}, 200 or 503
@@ -29,6 +32,10 @@ func (s *Server) Handler() http.Handler {
 	routes := map[string]route{
 		"/mcp":     endpoint.streamable,
 		"/mcp/rpc": endpoint.rpc,
+		"/events":  s.follow,
+		"/mcp/sse": s.follow,
+
+		"/events/tokens": s.giveToken,
 	}
 	probes := map[string]http.HandlerFunc{
 		"/healthz": s.health.healthz,

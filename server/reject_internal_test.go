@@ -18,7 +18,7 @@ func TestAddressesOfOneNetwork(t *testing.T) {
 
 // A session may start after its client hung up and its seat was released.
 func TestSeatTakenLate(t *testing.T) {
-	s := newSessions(1, 1)
+	s := newSessions("sessions", 1, 1)
 	living := map[string]bool{"one": true}
 	open := func() map[string]bool { return living }
 	seat, full := s.reserve("dev", open)

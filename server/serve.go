@@ -77,6 +77,7 @@ func (s *Server) ListenAndServe(ctx context.Context, ln net.Listener) error {
 // drainHTTP ends everything, in the order that loses least.
 func (s *Server) drainHTTP(hs *http.Server) error {
 	s.draining.Store(true)
+	s.feed.land() // who follows events begins anew elsewhere, and is late by as little as can be
 	s.requests.land()
 	done := make(chan error, 1)
 	bound, cancel := context.WithTimeout(context.Background(), s.opt.DrainTimeout+3*forcedGrace)
@@ -92,6 +93,7 @@ func (s *Server) drainHTTP(hs *http.Server) error {
 	s.endStream()
 	// Before their sessions: what is closed sends no result any more.
 	finished = within(forcedGrace, s.flows) && finished
+	finished = within(forcedGrace, s.feed.streams) && finished
 	s.closeSessions(forcedGrace)
 	select {
 	case <-done: //nolint:errcheck // finished says whether all went
@@ -145,4 +147,5 @@ func (s *Server) end() {
 	s.draining.Store(true)
 	s.endCalls()
 	s.endStream()
+	s.feed.land()
 }

@@ -27,6 +27,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -37,6 +38,7 @@ import (
 
 	"vault-mcp/auth"
 	"vault-mcp/events"
+	"vault-mcp/secret"
 	"vault-mcp/tools"
 )
 
@@ -59,10 +61,17 @@ type Options struct {
 	// Events are what streams and subscriptions tell of; nil: nothing.
 	Events *events.Bus
 
+	// Key makes ids of events and what guards handles; replicas share it. Empty: one
+	// that is good for as long as this Server lives.
+	Key []byte
+
 	// Authenticate gives the principal of what a request shows, or a
 	// *fault.Error. Required for HTTP.
 	Authenticate func(ctx context.Context, p auth.Presented) (*auth.Principal, error)
 	Addresses    AddressLimiter // nil: no limit per address
+
+	// Tokens keeps what handles of streams of events stand for; nil: this process does.
+	Tokens TokenStore
 
 	TLS         *TLS          // nil: plain HTTP
 	Proxies     *auth.Proxies // whose word about the client's address counts; nil: nobody's
@@ -73,14 +82,14 @@ type Options struct {
 	PublicURL      string   // where clients reach us, if not at the listener's address
 	OAuth          OAuth    // who issues access tokens
 
-	MaxSessions             int // legacy sessions and open streams in all, default 1000
-	MaxSessionsPerPrincipal int // of one principal, default 100
-	MaxCalls                int // calls under way, default 256
-
-	MaxSubscriptions             int // URIs that are subscribed to in all, default 10 000
+	MaxSessions                  int // legacy sessions and open streams in all, default 1000
+	MaxSessionsPerPrincipal      int // of one principal, default 100
+	MaxSubscribers               int // streams of /events in all, default 1000
+	MaxSubscribersPerPrincipal   int // of one principal, default 100
+	MaxSubscriptions             int // URIs that MCP clients are subscribed to in all, default 10 000
 	MaxSubscriptionsPerPrincipal int // by one principal, default 1000
-
-	MaxConnections int // open connections, default 4096
+	MaxCalls                     int // calls under way, default 256
+	MaxConnections               int // open connections, default 4096
 
 	KeepAlive      time.Duration // between comments on an idle stream, default 15 s
 	SessionTimeout time.Duration // an unused session ends, default 30 min
@@ -107,6 +116,8 @@ func (o *Options) defaults() {
 	}
 	number(&o.MaxSessions, 1000)
 	number(&o.MaxSessionsPerPrincipal, 100)
+	number(&o.MaxSubscribers, 1000)
+	number(&o.MaxSubscribersPerPrincipal, 100)
 	number(&o.MaxCalls, 256)
 	number(&o.MaxSubscriptions, 10_000)
 	number(&o.MaxSubscriptionsPerPrincipal, 1000)
@@ -119,6 +130,13 @@ func (o *Options) defaults() {
 	duration(&o.DrainTimeout, 10*time.Second)
 	if o.ForwardedBy == "" {
 		o.ForwardedBy = headerForwardedFor
+	}
+	if o.Tokens == nil {
+		o.Tokens = newMemoryTokens()
+	}
+	if len(o.Key) == 0 {
+		o.Key = make([]byte, secret.KeySize)
+		_, _ = rand.Read(o.Key) // never fails
 	}
 	if o.ToolNames == "" {
 		o.ToolNames = NamesAuto
@@ -135,6 +153,7 @@ type Server struct {
 	listed   map[string]listing // by dotted name
 	sessions *sessions
 	cutOffs  *cutOffs
+	feed     feeds
 	health   *health
 	hosts    hosts
 	cors     cors
@@ -176,8 +195,9 @@ func New(opt Options) (*Server, error) {
 	s := &Server{
 		opt: opt, log: opt.Log, hosts: hosts,
 		catalog:  opt.Runner.Catalog(),
-		sessions: newSessions(opt.MaxSessions, opt.MaxSessionsPerPrincipal),
+		sessions: newSessions("sessions", opt.MaxSessions, opt.MaxSessionsPerPrincipal),
 		cutOffs:  newCutOffs(opt.Log),
+		feed:     newFeeds(opt),
 		health:   newHealth(opt.Ready),
 		calls:    newFlight(opt.MaxCalls),
 		requests: newFlight(0),

@@ -7,15 +7,18 @@ import (
 )
 
 // sessions counts what one caller can hold open at the server: sessions of the
-// older protocol revisions, and streams of the newer. The SDK has no bound.
+// older protocol revisions, and streams of the newer, for which the SDK has no
+// bound; and the streams of /events.
 //
 // A session that ended is noticed when the next one asks for its seat; until
 // then its id is one small entry, of which there are never more than the bound.
 // The session itself is not held: the SDK's holds what its client sent.
 type sessions struct {
+	what       string // for whoever finds no room
 	mu         sync.Mutex
 	max, maxOf int
 	seats      map[*seat]struct{}
+	held       map[string]int // by owner
 }
 
 // seat is one place among them, held for a principal. It is without a session
@@ -26,45 +29,55 @@ type seat struct {
 	session string // id
 }
 
-func newSessions(limit, perOwner int) *sessions {
-	return &sessions{max: limit, maxOf: perOwner, seats: make(map[*seat]struct{})}
+func newSessions(what string, limit, perOwner int) *sessions {
+	return &sessions{what: what, max: limit, maxOf: perOwner, seats: make(map[*seat]struct{}), held: make(map[string]int)}
 }
 
 // reserve takes a place for an owner. open are the SDK's sessions, asked only
-// when there seems to be no room.
+// when there seems to be no room; nil where they take no seats.
 func (s *sessions) reserve(owner string, open func() map[string]bool) (*seat, *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.room(owner) {
+	if open != nil && !s.room(owner) {
 		living := open()
 		for st := range s.seats {
 			if st.session != "" && !living[st.session] {
-				delete(s.seats, st)
+				s.drop(st)
 			}
 		}
 	}
 	if !s.room(owner) {
-		kind, msg := fault.RateLimited, "too many sessions of this principal; end one, or let one expire"
+		full := fault.New(fault.RateLimited, "too many "+s.what+" of this principal; end one, or let one expire")
 		if len(s.seats) >= s.max {
-			kind, msg = fault.Unavailable, "too many sessions at this server"
+			full = fault.New(fault.Unavailable, "too many "+s.what+" at this server")
 		}
-		full := fault.New(kind, msg)
 		full.RetryAfter = sessionRetry
 		return nil, full
 	}
 	st := &seat{of: s, owner: owner}
-	s.seats[st] = struct{}{}
+	s.put(st)
 	return st, nil
 }
 
 func (s *sessions) room(owner string) bool {
-	held := 0
-	for st := range s.seats {
-		if st.owner == owner {
-			held++
-		}
+	return len(s.seats) < s.max && s.held[owner] < s.maxOf
+}
+
+func (s *sessions) put(st *seat) {
+	if _, ok := s.seats[st]; !ok {
+		s.seats[st] = struct{}{}
+		s.held[st.owner]++
 	}
-	return len(s.seats) < s.max && held < s.maxOf
+}
+
+func (s *sessions) drop(st *seat) {
+	if _, ok := s.seats[st]; !ok {
+		return
+	}
+	delete(s.seats, st)
+	if s.held[st.owner]--; s.held[st.owner] == 0 {
+		delete(s.held, st.owner)
+	}
 }
 
 // take gives the seat to the session that it was reserved for, also where the
@@ -77,7 +90,7 @@ func (st *seat) take(session string) {
 	st.of.mu.Lock()
 	defer st.of.mu.Unlock()
 	st.session = session
-	st.of.seats[st] = struct{}{}
+	st.of.put(st)
 }
 
 // release gives the seat back, unless a session took it.
@@ -88,7 +101,7 @@ func (st *seat) release() {
 	st.of.mu.Lock()
 	defer st.of.mu.Unlock()
 	if st.session == "" {
-		delete(st.of.seats, st)
+		st.of.drop(st)
 	}
 }
 

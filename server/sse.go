@@ -207,6 +207,22 @@ func (a *answer) FlushError() error {
 	return nil
 }
 
+// send writes a piece of a stream of our own, and sends it, until a time. The
+// comments of such a stream are its own, too.
+func (a *answer) send(piece []byte, until time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.finished {
+		return http.ErrHandlerTimeout
+	}
+	_ = a.rc.SetWriteDeadline(until)
+	defer a.written()
+	if _, err := a.w.Write(piece); err != nil {
+		return err
+	}
+	return a.rc.Flush()
+}
+
 // arm sets the time of the next comment.
 func (a *answer) arm() {
 	if a.timer == nil {

@@ -28,7 +28,16 @@ import (
 	"vault-mcp/vaultx"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(subscriberEnv); addr != "" {
+		if err := followAsMany(addr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must happen. It is long because
 // the machine may be busy; nothing passes by waiting.

@@ -26,6 +26,7 @@ type Listen struct {
 	Transport string   // as in Call
 	Remote    string
 	RequestID string
+	Later     bool // the permission is asked for a handle, by which it will be asked again
 }
 
 // Listening is what a principal was permitted to hear.
@@ -52,7 +53,7 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	}
 	var heard *Listening
 	err := r.ask(ctx, asking{
-		operation: listenOperation, principal: l.Principal, transport: l.Transport, remote: l.Remote, requestID: l.RequestID,
+		operation: l.operation(), principal: l.Principal, transport: l.Transport, remote: l.Remote, requestID: l.RequestID,
 	}, func() (needs []string, err error) {
 		heard, err = r.permitListen(l)
 		return heard.needs(), err
@@ -63,8 +64,18 @@ func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	return heard, nil
 }
 
-// listenOperation stands for the name of a tool in records of Listen.
-const listenOperation = "events.listen"
+// What stands for the name of a tool in records of Listen.
+const (
+	listenOperation = "events.listen"
+	handleOperation = "events.token"
+)
+
+func (l *Listen) operation() string {
+	if l.Later {
+		return handleOperation
+	}
+	return listenOperation
+}
 
 // permitListen finds what is to be heard, and says whether the principal may. With
 // an error it may give what was found so far, for the record.

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"go.uber.org/zap"
+
+	"vault-mcp/events"
+	"vault-mcp/fault"
+	"vault-mcp/tools"
+)
+
+// Bounds of one stream of events.
+const (
+	// feedWrite is how long a piece may take to be written, where WriteTimeout is not
+	// shorter: a write under way is no time to look at the credential, and with
+	// Recheck this stays below the five seconds after which a revoked one is not
+	// served any more.
+	feedWrite = 2500 * time.Millisecond
+	feedPiece = 16 << 10 // bytes after which what is to be written is, and permission is looked at again
+
+	// How long clients wait before they connect again, in milliseconds: not all of
+	// them at once, when a server has gone.
+	retryLeast, retryMost = 1000, 5000
+)
+
+// feed is one stream of events. It has no goroutine but its request's, and no
+// buffer while it waits.
+type feed struct {
+	*Server
+	a         *answer
+	c         *caller
+	listening *tools.Listening
+	ids       events.IDs
+	sub       *events.Subscription
+	timer     *time.Timer
+	missed    string // why, of the next gap
+
+	until   time.Time // when the credential expires; zero: does not
+	checked time.Time // when it was last looked at
+	sent    time.Time // when something was last written
+}
+
+// ending says why a stream ended; empty while it has not.
+type ending string
+
+const (
+	endedGone     ending = "the client went away"
+	endedShutdown ending = "the server is shutting down"
+	endedExpired  ending = "the credential has expired"
+	endedSlow     ending = "the client took nothing"
+	endedRevoked  ending = "the credential no longer gives the principal that opened the stream"
+	endedDenied   ending = "the principal may no longer hear what it listens to"
+)
+
+// Why events were missed, as clients are told.
+const (
+	missedUnknown = "unknown_id" // the client's last id is none of this server's
+	missedNotKept = "not_kept"   // what came after it is not kept any more, as far as can be told
+	missedLater   = "missed"     // the client was too slow, or the server itself missed events
+)
+
+// subscribe begins to listen, after what the client has heard last.
+func (f *feed) subscribe(listening *tools.Listening, lastID string) {
+	f.listening = listening
+	f.ids = events.NewIDs(f.opt.Key, f.c.principal.ID())
+	interest := listening.Interest()
+	f.missed = missedNotKept
+	if lastID != "" {
+		if interest.After, interest.Resume = f.ids.Parse(lastID); !interest.Resume {
+			f.missed = missedUnknown
+		}
+	}
+	f.sub = f.opt.Events.Subscribe(interest)
+}
+
+// close ends the stream. What it held is free for others.
+func (f *feed) close() {
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	f.sub.Close()
+	f.leave()
+}
+
+func (f *feed) leave() {
+	f.feed.streams.leave()
+	f.c.seat.release()
+}
+
+// run tells of events until one side has enough.
+func (f *feed) run(ctx context.Context) {
+	f.timer = time.NewTimer(f.opt.Recheck)
+	why := f.begin(ctx)
+	for why == "" {
+		why = f.turn(ctx)
+	}
+	f.ended(why)
+}
+
+// begin sends what comes first: how long to wait before connecting again, what
+// was missed, and the place in the feed, so that also who has heard of nothing can
+// resume.
+func (f *feed) begin(ctx context.Context) ending {
+	f.checked = time.Now()
+	f.a.Header().Set("Content-Type", "text/event-stream")
+	f.a.WriteHeader(http.StatusOK) // sets what else a stream's header has
+	b := f.sub.Take()
+	b.Gap = b.Gap || f.missed == missedUnknown
+	retry := retryLeast + rand.IntN(retryMost-retryLeast) //nolint:gosec // nobody gains by guessing it
+	why := f.deliver(ctx, []byte("retry: "+strconv.Itoa(retry)+"\n\n"), b)
+	f.missed = missedLater
+	return why
+}
+
+// turn waits until there is something to do, and does it.
+func (f *feed) turn(ctx context.Context) ending {
+	f.timer.Reset(f.idle())
+	select {
+	case <-ctx.Done():
+		return endedGone
+	case <-f.feed.ends:
+		return endedShutdown
+	case <-f.sub.Ready():
+	case <-f.timer.C:
+	}
+	if why := f.permitted(ctx); why != "" {
+		return why
+	}
+	b := f.sub.Take()
+	switch {
+	case b.Gap || len(b.Events) > 0:
+		return f.deliver(ctx, nil, b)
+	case time.Since(f.sent) >= f.opt.KeepAlive:
+		return f.deliver(ctx, []byte(": keep-alive\n"), b)
+	}
+	return ""
+}
+
+// idle is how long nothing needs to be done if nothing happens.
+func (f *feed) idle() time.Duration {
+	next := min(f.opt.Recheck-time.Since(f.checked), f.opt.KeepAlive-time.Since(f.sent))
+	if !f.until.IsZero() {
+		next = min(next, time.Until(f.until))
+	}
+	return max(0, next)
+}
+
+// permitted looks whether what was shown when the stream was opened still gives
+// its principal, and whether that may still hear what it listens to.
+func (f *feed) permitted(ctx context.Context) ending {
+	f.checked = time.Now()
+	if !f.until.IsZero() && !f.checked.Before(f.until) {
+		return endedExpired
+	}
+	ctx, cancel := context.WithTimeout(ctx, feedWrite)
+	defer cancel()
+	p, ok := f.identifyAgain(ctx, f.c)
+	switch {
+	case ctx.Err() != nil && f.gone(ctx):
+		return endedGone
+	case !ok:
+		return endedRevoked
+	case !f.listening.Permits(p):
+		return endedDenied
+	}
+	f.until = p.ExpiresAt
+	return ""
+}
+
+// gone reports whether a context ended because its request did.
+func (f *feed) gone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// pieces are what streams write from.
+var pieces = sync.Pool{New: func() any { return new([]byte) }}
+
+// deliver writes a batch, after what comes first. A gap is told before the events
+// that came after it, with an id from which they are all had again; a batch without
+// either moves the client's place on.
+func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending {
+	piece := pieces.Get().(*[]byte)
+	defer func() {
+		if cap(*piece) <= 4*feedPiece {
+			pieces.Put(piece)
+		}
+	}()
+	out := append((*piece)[:0], first...)
+	place := b.At
+	if b.Gap {
+		if len(b.Events) > 0 {
+			place = b.Events[0].At.Before()
+		}
+		out = f.appendResync(out, f.ids.Place(place), f.missed)
+	} else if len(b.Events) == 0 {
+		out = appendEvent(out, f.ids.Place(place), "", nil)
+	}
+	for _, e := range b.Events {
+		if len(out) >= feedPiece {
+			if why := f.send(ctx, out); why != "" {
+				return why
+			}
+			out = out[:0]
+		}
+		id := f.ids.Event(e.At)
+		out = appendEvent(out, id, string(e.Type), f.listening.Message(e, id))
+	}
+	*piece = out
+	return f.send(ctx, out)
+}
+
+// resync is what clients are told in place of events.
+type resync struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+	Time   string `json:"time"`
+}
+
+func (f *feed) appendResync(b []byte, id, reason string) []byte {
+	data, _ := jsonv2.Marshal(resync{id, reason, time.Now().UTC().Format(time.RFC3339Nano)}) // strings of ours always encode
+	return appendEvent(b, id, "resync", data)
+}
+
+// send writes a piece. Before it, permission is looked at if that is due: earlier
+// pieces may have taken long.
+func (f *feed) send(ctx context.Context, piece []byte) ending {
+	if time.Since(f.checked) >= f.opt.Recheck {
+		if why := f.permitted(ctx); why != "" {
+			return why
+		}
+	}
+	start := time.Now()
+	until := start.Add(min(f.opt.WriteTimeout, feedWrite))
+	expires := !f.until.IsZero() && f.until.Before(until)
+	if expires {
+		until = f.until
+	}
+	err := f.a.send(piece, until)
+	f.sent = time.Now()
+	late := errors.Is(err, os.ErrDeadlineExceeded) || !f.sent.Before(until)
+	switch {
+	case err == nil:
+		return ""
+	case late && expires:
+		return endedExpired
+	case late:
+		return endedSlow
+	case errors.Is(err, http.ErrHandlerTimeout):
+		return endedShutdown
+	}
+	return endedGone
+}
+
+// ended counts and tells what an operator may want to know of a stream's end. That
+// rights were taken away is recorded as a refusal.
+func (f *feed) ended(why ending) {
+	fields := []zap.Field{zap.String("request_id", f.c.requestID), zap.String("subject", f.c.principal.Slug), zap.String("detail", string(why))}
+	switch why {
+	case endedSlow:
+		f.feed.slow.Add(1)
+		f.log.Warn("events: cut off", append(fields, zap.String("remote", f.c.remote))...)
+	case endedRevoked:
+		f.reject(f.c, f.c.principal, fault.New(fault.Unauthenticated, string(why)))
+	case endedDenied:
+		f.reject(f.c, f.c.principal, fault.New(fault.Forbidden, string(why)))
+	default:
+		f.log.Debug("events: ended", fields...)
+	}
+}
