@@ -1,7 +1,9 @@
 package events_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -9,6 +11,7 @@ import (
 	"vault-mcp/devstack/devstacktest"
 	"vault-mcp/events"
 	"vault-mcp/fault"
+	"vault-mcp/secret"
 )
 
 func TestReplicasShareTheFeed(t *testing.T) {
@@ -81,4 +84,108 @@ func TestRedisIsLostAndBack(t *testing.T) {
 	}
 	require.Len(t, aTold.list(), 2)
 	require.Equal(t, "back", aTold.list()[1])
+}
+
+// A connection that breaks loses nothing, where nothing was published here
+// meanwhile: nobody is told of a gap, and who comes back goes on where it was.
+func TestConnectionIsLostAndBack(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	a, aTold := replica(t, r, events.Options{})
+	b, _ := replica(t, r, events.Options{})
+	h, atB := listen(t, a, everything("mcp/dev")), listen(t, b, everything("mcp/dev"))
+	a.Publish(change("mcp/dev", "x", 1))
+	h.hears(t, 1)
+	before := h.at
+	others := clientOf(t, r)
+	command(t, others, "CLIENT KILL TYPE normal SKIPME yes")
+	inTime(t, "it is seen", func() bool { return a.Check(t.Context()) != nil })
+	command(t, others, "XADD "+key+` * v 1 r x e {"type":"resource.changed","path":"mcp/dev/x","owner":"mcp/dev","version":2}`)
+	h.hears(t, 2)
+	require.NoError(t, a.Check(t.Context()))
+	listen(t, a, resumed("mcp/dev", before)).hears(t, 2)
+	require.Len(t, aTold.list(), 2)
+
+	// What is published here while it is broken did not come to others: a gap for all.
+	atB.hears(t, 1, 2)
+	command(t, others, "CLIENT KILL TYPE normal SKIPME yes")
+	inTime(t, "it is seen", func() bool { return a.Check(t.Context()) != nil })
+	a.Publish(change("mcp/dev", "x", 3))
+	h.hears(t, gap, 3, gap)
+	atB.hears(t, gap)
+	a.Publish(change("mcp/dev", "x", 4))
+	h.hears(t, 4)
+	atB.hears(t, 4)
+}
+
+// A replica that ends while Redis is away leaves word, if it can.
+func TestLastWord(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	a, _ := replica(t, r, events.Options{})
+	b, _ := replica(t, r, events.Options{})
+	atB := listen(t, b, everything("mcp/dev"))
+	a.Publish(change("mcp/dev", "x", 1))
+	atB.hears(t, 1)
+	command(t, clientOf(t, r), "CLIENT KILL TYPE normal SKIPME yes")
+	inTime(t, "it is seen", func() bool { return a.Check(t.Context()) != nil })
+	a.Publish(change("mcp/dev", "x", 2))
+	a.Close()
+	atB.hears(t, gap)
+}
+
+// More than there is room for, published at once, is a gap for everybody.
+func TestOverflowIsToldEverywhere(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	a, _ := replica(t, r, events.Options{MaxWaiting: 1})
+	b, _ := replica(t, r, events.Options{})
+	atA, atB := listen(t, a, everything("mcp/dev")), listen(t, b, everything("mcp/dev"))
+	for range 1000 {
+		a.Publish(change("mcp/dev", "x", 1))
+	}
+	for _, h := range []*heard{atA, atB} {
+		inTime(t, "a gap", func() bool { return slices.Contains(h.take(), gap) })
+	}
+}
+
+func TestProbe(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	a, _ := replica(t, r, events.Options{})
+	h := listen(t, a, everything("mcp"))
+	require.NoError(t, events.Probe(t.Context(), r.URL()))
+	require.NoError(t, events.Probe(t.Context(), r.URL()))
+	a.Publish(change("mcp/dev", "x", 1))
+	h.hears(t, 1)
+	r.Kill()
+	err := events.Probe(t.Context(), r.URL())
+	require.ErrorIs(t, err, fault.Unavailable)
+	require.True(t, fault.IsDegraded(err))
+	require.ErrorIs(t, events.Probe(t.Context(), secret.NewText("http://x")), fault.Invalid)
+}
+
+// Age and number bound what is kept in Redis, and who resumes from before it is
+// told.
+func TestStreamIsBounded(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	a, _ := replica(t, r, events.Options{MaxEvents: 100, MaxOfOwner: 1000, SweepPeriod: 50 * time.Millisecond})
+	h := listen(t, a, everything("mcp/dev"))
+	a.Publish(change("mcp/dev", "x", 1))
+	h.hears(t, 1)
+	before := h.at
+	others := clientOf(t, r)
+	for n := range 400 {
+		a.Publish(change("mcp/dev", "x", n+2))
+		h.hears(t, n+2)
+	}
+	n, err := others.XLen(t.Context(), key).Result()
+	require.NoError(t, err)
+	require.Less(t, n, int64(300))
+	listen(t, a, resumed("mcp/dev", before)).hears(t, gap)
+	left, err := others.TTL(t.Context(), key).Result()
+	require.NoError(t, err)
+	require.InDelta(t, 3*time.Hour, left, float64(time.Minute))
+	b, _ := replica(t, r, events.Options{})
+	listen(t, b, resumed("mcp/dev", before)).hears(t, gap)
+
+	short, _ := replica(t, r, events.Options{MaxAge: time.Millisecond, SweepPeriod: 10 * time.Millisecond})
+	require.NoError(t, short.Check(t.Context()))
+	inTime(t, "it is too old", func() bool { n, err := others.XLen(t.Context(), key).Result(); return err == nil && n < 101 })
 }

@@ -48,12 +48,14 @@ type Subscription struct {
 	interest Interest
 	ready    chan struct{}
 	seen     Position // the last event that was offered; guarded by the bus's lock
-	closed   bool     // guarded likewise
+	closed   bool     // guarded by the bus's lock
+	end      Position // when it was closed; guarded by the bus's lock
 
 	mu    sync.Mutex
 	queue []*Event
 	paths map[changedPath]int // with Coalesce: where in the queue what is about a path is
 	gap   bool
+	gapAt Position
 }
 
 // changedPath is what coalesces: a path may be both a secret's and a principal's.
@@ -74,7 +76,7 @@ func (b *Bus) Subscribe(in Interest) *Subscription {
 	if in.Resume {
 		missed, ok := b.history.since(in.After, s)
 		switch {
-		case !ok, in.After.After(b.last), len(missed) > b.opt.MaxQueue:
+		case !ok, in.After.After(b.last):
 			s.skip()
 		default:
 			for _, e := range missed {
@@ -92,14 +94,14 @@ func (b *Bus) Subscribe(in Interest) *Subscription {
 	return s
 }
 
-// Close ends the subscription.
+// Close ends the subscription. What waits can still be taken.
 func (s *Subscription) Close() {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.closed = true
+	s.closed, s.end = true, s.bus.last
 	s.bus.count--
 	for _, root := range s.interest.Roots {
 		delete(s.bus.subs[root], s)
@@ -115,6 +117,7 @@ func (s *Subscription) Ready() <-chan struct{} { return s.ready }
 // Batch is what a subscription had waiting.
 type Batch struct {
 	Gap    bool     // events before these were missed, or may have been
+	GapAt  Position // with Gap: what came after it is in Events
 	Events []*Event // in order; not to be changed
 	At     Position // the subscriber has everything up to here now
 }
@@ -125,11 +128,14 @@ func (s *Subscription) Take() Batch {
 	defer s.bus.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := Batch{Gap: s.gap, Events: s.queue, At: s.bus.last}
+	b := Batch{Gap: s.gap, GapAt: s.gapAt, Events: s.queue, At: s.bus.last}
+	if s.closed {
+		b.At = s.end
+	}
 	if s.paths != nil { // one that came in another's place came later
 		slices.SortFunc(b.Events, func(a, b *Event) int { return a.At.Compare(b.At) })
 	}
-	s.gap, s.queue = false, nil
+	s.gap, s.gapAt, s.queue = false, Position{}, nil
 	clear(s.paths)
 	return b
 }
@@ -155,7 +161,7 @@ func (s *Subscription) push(e *Event) {
 	case waits:
 		s.queue[i] = e
 	case len(s.queue) >= s.bus.opt.MaxQueue:
-		s.skipLocked()
+		s.skipLocked(e.At)
 	default:
 		if s.paths != nil {
 			s.paths[key] = len(s.queue)
@@ -165,16 +171,17 @@ func (s *Subscription) push(e *Event) {
 	s.signal()
 }
 
-// skip puts a gap in place of what waits.
+// skip puts a gap in place of what waits, and of all else up to now. The bus is
+// locked.
 func (s *Subscription) skip() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skipLocked()
+	s.skipLocked(s.bus.last)
 	s.signal()
 }
 
-func (s *Subscription) skipLocked() {
-	s.gap, s.queue = true, nil
+func (s *Subscription) skipLocked(at Position) {
+	s.gap, s.gapAt, s.queue = true, at, nil
 	clear(s.paths)
 }
 
