@@ -51,6 +51,8 @@ func TestCanary(t *testing.T) {
 		require.Equal(t, "ok", wrote.code)
 		requireNoMark(t, string(wrote.content), "the answer to a write")
 		require.Contains(t, call(t, toolCall(`"kv.read"`, `{"path":"app/db"}`)), canary)
+		require.Contains(t, call(t, readFrame(`"kv://dev/app/db"`)), canary)
+		requireNoMark(t, call(t, listFrame("")), "the names of secrets")
 		issued = append(issued, issuedByTransit(t, call)...)
 		issued = append(issued, issuedBySSH(t, call)...)
 		issued = append(issued, issuedByKMS(t, call)...)
@@ -186,6 +188,8 @@ func markedFrames() []string {
 		`[{"jsonrpc":"2.0","id":1,"method":"CANARY"}]`,
 		`CANARY`, `{"CANARY`, `"CANARY"`, "{\"CANARY\xff\":1}", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}CANARY`,
 		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{` + metaHole + `"uri":"kv://CANARY/x"}}`,
+		readFrame(`"kv://dev/CANARY/../x"`), readFrame(`"CANARY"`), readFrame(`"kv://dev/x?version=CANARY"`), listFrame("CANARY"),
+		`{"jsonrpc":"2.0","id":1,"method":"resources/templates/list","params":{` + metaHole + `"cursor":"CANARY"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{` + metaHole + `"name":"CANARY"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{` + metaHole + `"ref":{"name":"CANARY"}}}`,
 		strings.Repeat(`{"CANARY":`, 300) + `1` + strings.Repeat(`}`, 300),

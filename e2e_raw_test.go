@@ -73,7 +73,7 @@ var visible = regexp.MustCompile(`^[!-~]+$`)
 func modernHeaders(frame string) map[string]string {
 	var m struct {
 		Method string
-		Params struct{ Name string }
+		Params struct{ Name, URI string }
 	}
 	if json.Unmarshal([]byte(frame), &m) != nil {
 		m.Method, m.Params.Name = "tools/call", "kv.write"
@@ -82,8 +82,11 @@ func modernHeaders(frame string) map[string]string {
 	if visible.MatchString(m.Method) {
 		header["Mcp-Method"] = m.Method
 	}
-	if m.Method == "tools/call" {
+	switch m.Method {
+	case "tools/call":
 		header["Mcp-Name"] = headerText(m.Params.Name)
+	case "resources/read":
+		header["Mcp-Name"] = headerText(m.Params.URI[:min(len(m.Params.URI), 1024)]) // a longer one is refused before
 	}
 	return header
 }

@@ -7,6 +7,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"vault-mcp/auth"
 	"vault-mcp/secret"
 	"vault-mcp/vaultx"
 )
@@ -48,3 +49,23 @@ func (t *Tool) OutputField(name string) reflect.Type {
 	}
 	return nil
 }
+
+// Locate finds what a URI names for a principal: the path relative to its prefix.
+func (r *Runner) Locate(p *auth.Principal, uri string) (string, error) {
+	res, err := ParseResource(uri)
+	if err != nil {
+		return "", err
+	}
+	return r.locate(p, res)
+}
+
+// URIAt is how a principal names what is at a whole path.
+func (r *Runner) URIAt(p *auth.Principal, whole string) string {
+	return r.resourceAt(p, whole).String()
+}
+
+// Bounds of a page of resources.
+const (
+	PageResources = pageResources
+	PageLists     = pageLists
+)

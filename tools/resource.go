@@ -56,7 +56,7 @@ func ParseResource(uri string) (Resource, error) {
 	rest, ok := strings.CutPrefix(uri, resourceScheme)
 	subject, path, found := strings.Cut(rest, "/")
 	subject = unescapeSubject(subject)
-	if !ok || !found || len(uri) > MaxResourceURI || !isSlug(subject) {
+	if !ok || !found || len(uri) > MaxResourceURI || !isSegment(subject) {
 		return Resource{}, wantResource()
 	}
 	r := Resource{Subject: subject}
@@ -84,7 +84,8 @@ func ParseResource(uri string) (Resource, error) {
 // characters, it escapes these two.
 var unescapeSubject = strings.NewReplacer("%40", "@", "%3D", "=", "%3d", "=").Replace
 
-func isSlug(s string) bool {
+// isSegment reports whether a text is one part of a path, as every slug is.
+func isSegment(s string) bool {
 	return vaultx.CheckPath(s) == nil && !strings.Contains(s, "/")
 }
 
@@ -120,7 +121,7 @@ func (r *Runner) resourceAt(p *auth.Principal, whole string) Resource {
 	if r.opt.Prefix != "" && events.Contains(p.Prefix, r.opt.Prefix) {
 		rest, ok := strings.CutPrefix(whole, r.opt.Prefix+"/")
 		subject, path, found := strings.Cut(rest, "/")
-		if ok && found && subject != p.Slug && isSlug(subject) {
+		if ok && found && subject != p.Slug && isSegment(subject) {
 			return Resource{Subject: subject, Path: path}
 		}
 	}

@@ -92,16 +92,20 @@ func parsePlace(cursor string) (p place, err error) {
 		return place{}, nil
 	}
 	text, err := base64.RawURLEncoding.DecodeString(cursor)
-	folder, after, found := strings.Cut(string(text), "\n")
-	name := strings.TrimSuffix(after, "/")
+	folder, after, _ := strings.Cut(string(text), "\n")
+	p = place{folder: folder, after: after}
 	switch {
-	case len(cursor) > MaxCursor, err != nil, !found,
+	case len(cursor) > MaxCursor, err != nil, p.cursor() != cursor,
 		folder != "" && vaultx.CheckPath(folder) != nil,
-		after != "" && (vaultx.CheckPath(name) != nil || strings.Contains(name, "/")):
+		after != "" && !isEntry(after):
 		return place{}, fault.Field("/cursor", "must be one that this server gave with the page before")
 	}
-	return place{folder: folder, after: after}, nil
+	return p, nil
 }
+
+// isEntry reports whether a name in a folder is that of a secret, or, with a slash
+// at its end, of a folder.
+func isEntry(name string) bool { return isSegment(strings.TrimSuffix(name, "/")) }
 
 // above is the place after a folder, in the one that holds it.
 func above(folder string) place {
@@ -182,7 +186,7 @@ func (w *walk) enter(ctx context.Context, at place) error {
 		return fault.New(fault.Internal, fault.MsgInternal)
 	}
 	names := slices.DeleteFunc(out.Keys, func(name string) bool {
-		return name <= at.after || vaultx.CheckPath(join(at.folder, strings.TrimSuffix(name, "/"))) != nil
+		return name <= at.after || !isEntry(name) || vaultx.CheckPath(join(at.folder, strings.TrimSuffix(name, "/"))) != nil
 	})
 	slices.Sort(names)
 	w.levels = append(w.levels, level{folder: at.folder, names: names, after: at.after})
