@@ -21,9 +21,6 @@ Secrets are resources too: kv://SUBJECT/PATH, and with a slash at the end a fold
 The prompts rotate_secret, request_database_access and sign_artifact say how to do these tasks so that no value is seen.
 A refused call says why in its error's code and message; do not retry forbidden, invalid, not_found or conflict without changing the call.`
 
-// uncached says that nobody may keep a result, and nobody but its caller may see it.
-var uncached = mcp.Cacheable{TTLMs: 0, CacheScope: "private"}
-
 // stubSchema is what the SDK holds as every tool's input schema. It reads that
 // schema again on each 2026-07-28 call, in search of x-mcp-header, and ours
 // have none; the list of tools is answered from copies with the real schemas.
@@ -44,13 +41,17 @@ func (s *Server) newMCP() (*mcp.Server, map[string]listing) {
 			// The SDK's logs repeat what clients send. What matters of them
 			// is recorded and logged by us.
 			Logger: slog.New(slog.DiscardHandler),
-			// No logging capability (the default has it), and lists that do not
-			// change while the server lives.
+			// No logging capability (the default has it), and a list that does
+			// not change while the server lives.
 			Capabilities: &mcp.ServerCapabilities{
-				Tools: &mcp.ToolCapabilities{}, Prompts: &mcp.PromptCapabilities{}, Completions: &mcp.CompletionCapabilities{},
+				Tools:       &mcp.ToolCapabilities{},
+				Prompts:     &mcp.PromptCapabilities{},
+				Completions: &mcp.CompletionCapabilities{},
 			},
 			// What is shown depends on the caller: nothing shared may keep it.
-			SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { *c = uncached },
+			SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) {
+				c.TTLMs, c.CacheScope = 0, "private"
+			},
 			// KeepAlive stays 0: its pings end the streams of 2026-07-28 and
 			// the sessions of clients that are slow to answer.
 		})

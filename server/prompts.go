@@ -31,7 +31,7 @@ func (s *Server) listPrompts(ctx context.Context, _ mcp.MethodHandler, req *mcp.
 	for _, prompt := range s.opt.Runner.VisiblePrompts(p) {
 		shown = append(shown, describePrompt(prompt))
 	}
-	return &mcp.ListPromptsResult{Cacheable: uncached, Prompts: shown}, nil
+	return &mcp.ListPromptsResult{Cacheable: mcp.Cacheable{CacheScope: "private"}, Prompts: shown}, nil
 }
 
 // describePrompt is a prompt as clients see it.

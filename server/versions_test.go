@@ -132,7 +132,7 @@ func TestDiscover(t *testing.T) {
 			require.Equal(t, []any{modern, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"}, res["supportedVersions"])
 			require.Equal(t, "private", res["cacheScope"])
 			require.InDelta(t, 0, res["ttlMs"], 0)
-			require.Equal(t, object{"tools": object{}}, res["capabilities"])
+			require.Equal(t, object{"tools": object{}, "prompts": object{}, "completions": object{}}, res["capabilities"])
 			require.NotEmpty(t, res["instructions"])
 			require.Zero(t, s.vault.requests(), "discovery needs no Vault")
 		})
@@ -142,7 +142,7 @@ func TestDiscover(t *testing.T) {
 func TestCapabilitiesOfOlderRevisions(t *testing.T) {
 	s := listen(t)
 	res := openSession(t, s, aliceKey, "test", legacy).init.result(t)
-	require.Equal(t, object{"tools": object{}}, res["capabilities"])
+	require.Equal(t, object{"tools": object{}, "prompts": object{}, "completions": object{}}, res["capabilities"])
 	require.Equal(t, "vault-mcp", res["serverInfo"].(object)["name"])
 	require.Equal(t, "test", res["serverInfo"].(object)["version"])
 }
@@ -330,7 +330,7 @@ func TestUnknownTool(t *testing.T) {
 func TestUnknownMethods(t *testing.T) {
 	s := listen(t)
 	for _, open := range everyWay() {
-		for _, method := range []string{"resources/list", "prompts/delete", "completion/list", "x/" + marked, "Tools/call"} {
+		for _, method := range []string{"resources/delete", "tasks/get", "sampling/createMessage", "x/" + marked, "Tools/call"} {
 			c := open.open(t, s, aliceKey, "test")
 			before := len(s.records(t, audit.Reject))
 			r := c.request(t, method, nil)
