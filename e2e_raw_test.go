@@ -82,7 +82,7 @@ func modernHeaders(frame string) map[string]string {
 	if visible.MatchString(m.Method) {
 		header["Mcp-Method"] = m.Method
 	}
-	if m.Method == "tools/call" {
+	if m.Method == "tools/call" || m.Method == "prompts/get" {
 		header["Mcp-Name"] = headerText(m.Params.Name)
 	}
 	return header
