@@ -63,6 +63,7 @@ func TestCompleteNames(t *testing.T) {
 		{tools.Completion{Prompt: "request_database_access", Argument: "role"}, []string{"dev", "ro", "rw"}},
 		{tools.Completion{Prompt: "request_database_access", Argument: "role", Value: "r"}, []string{"ro", "rw"}},
 		{tools.Completion{Prompt: "request_database_access", Argument: "role", Value: "dev--"}, nil},
+		{tools.Completion{Prompt: "request_database_access", Argument: "role", Value: "o"}, nil},
 		{tools.Completion{Prompt: "request_database_access", Argument: "role", Value: "../x\x00"}, nil},
 		{tools.Completion{Prompt: "request_database_access", Argument: "ttl", Value: "1"}, []string{"15m", "1h"}},
 		{tools.Completion{Prompt: "sign_artifact", Argument: "key"}, []string{"dev", "signing"}},
@@ -222,14 +223,16 @@ func TestCompleteManyPaths(t *testing.T) {
 	keys = append(keys, `""`, `"k000"`, `"k//"`, `"`+strings.Repeat("k", 500)+`/`+`"`, `"`+strings.Repeat("k", 129)+`"`)
 	vault := newFakeVault(t, answerJSON(`{"request_id":"r","data":{"keys":[`+strings.Join(keys, ",")+`]}}`))
 	r := newRig(t, rigOptions{addr: vault.URL})
-	c := pathOf("k")
-	c.Principal = principal("dev")
-	done, err := r.runner.Complete(t.Context(), c)
-	require.NoError(t, err)
-	require.Equal(t, 250, done.Total)
-	require.Len(t, done.Values, 100)
-	require.Equal(t, "k000", done.Values[0])
-	require.Equal(t, "k099", done.Values[99])
+	for _, value := range []string{"k", ""} {
+		c := pathOf(value)
+		c.Principal = principal("dev")
+		done, err := r.runner.Complete(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, 250, done.Total)
+		require.Len(t, done.Values, 100)
+		require.Equal(t, "k000", done.Values[0])
+		require.Equal(t, "k099", done.Values[99])
+	}
 }
 
 // Every row of the corpus of paths: what the grammar refuses is refused with one
