@@ -59,7 +59,7 @@ func TestCanary(t *testing.T) {
 		require.Greater(t, refusals, 60, "too few calls failed for this test to mean anything")
 		require.Greater(t, successes, 8, "too few calls succeeded")
 
-		for _, frame := range markedFrames() {
+		for _, frame := range append(markedFrames(), markedPrompts()...) {
 			requireNoMark(t, call(t, frame), surface+" "+short(frame))
 		}
 	}
@@ -192,6 +192,7 @@ func markedFrames() []string {
 		`{"jsonrpc":"2.0","id":1,"method":"resources/templates/list","params":{` + metaHole + `"cursor":"CANARY"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{` + metaHole + `"name":"CANARY"}}`,
 		`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{` + metaHole + `"ref":{"name":"CANARY"}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"prompts/list","params":{` + metaHole + `"cursor":"CANARY"}}`,
 		strings.Repeat(`{"CANARY":`, 300) + `1` + strings.Repeat(`}`, 300),
 	}
 	for i := range frames {

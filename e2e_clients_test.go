@@ -86,17 +86,22 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 		}
 		require.NoError(t, json.Unmarshal(lines.Bytes(), into))
 	}
-	var hello struct{ Tools []string }
+	var hello struct{ Tools, Prompts []string }
 	next(&hello)
 	require.Contains(t, hello.Tools, "kv.read")
+	require.Contains(t, hello.Prompts, "rotate_secret")
+	send := func(line any) {
+		t.Helper()
+		b, err := json.Marshal(line)
+		require.NoError(t, err)
+		_, err = in.Write(append(b, '\n'))
+		require.NoError(t, err)
+	}
 	for _, s := range append(kvStory, step{about: "who", tool: "whoami", args: obj{}, want: has("subject", "dev")}) {
 		if s.exact {
 			continue // JavaScript alters the number before it is sent
 		}
-		line, err := json.Marshal(obj{"tool": s.tool, "args": s.args})
-		require.NoError(t, err)
-		_, err = in.Write(append(line, '\n'))
-		require.NoError(t, err)
+		send(obj{"tool": s.tool, "args": s.args})
 		var got struct {
 			Failed bool
 			Body   obj
@@ -110,6 +115,15 @@ func playStory(t *testing.T, cmd *exec.Cmd) {
 			s.want(t, got.Body)
 		}
 	}
+	// The user completes the path of a secret, and has it rotated.
+	var typed struct{ Values []string }
+	send(obj{"prompt": "rotate_secret", "argument": "path", "value": ""})
+	next(&typed)
+	require.NotEmpty(t, typed.Values)
+	var rotate struct{ Text string }
+	send(obj{"prompt": "rotate_secret", "args": obj{"path": strings.TrimSuffix(typed.Values[0], "/")}})
+	next(&rotate)
+	require.Contains(t, rotate.Text, quote(strings.TrimSuffix(typed.Values[0], "/")))
 	require.NoError(t, in.Close())
 	require.NoError(t, cmd.Wait(), said())
 }

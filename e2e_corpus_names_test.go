@@ -147,7 +147,7 @@ func TestOtherMethods(t *testing.T) {
 	trail := readTrail(env)
 	frames := map[string]string{}
 	for _, method := range []string{
-		"prompts/get", "completion/complete", "sampling/createMessage", "elicitation/create", "TOOLS/CALL", "Tools/Call", "tools/Call", "tools/call/",
+		"prompts/create", "completion/list", "sampling/createMessage", "elicitation/create", "TOOLS/CALL", "Tools/Call", "tools/Call", "tools/call/",
 		"tools.call", "tools_call", "kv.read", "kv/read", "rpc.discover", "$/cancelRequest", "tools/delete", strings.Repeat("m", 256),
 	} {
 		frames[method] = `{"jsonrpc":"2.0","id":7,"method":"` + method + `","params":{` + metaHole + `"name":"kv.read","arguments":{"path":"x"}}}`

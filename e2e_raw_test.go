@@ -83,7 +83,7 @@ func modernHeaders(frame string) map[string]string {
 		header["Mcp-Method"] = m.Method
 	}
 	switch m.Method {
-	case "tools/call":
+	case "tools/call", "prompts/get":
 		header["Mcp-Name"] = headerText(m.Params.Name)
 	case "resources/read":
 		header["Mcp-Name"] = headerText(m.Params.URI[:min(len(m.Params.URI), 1024)]) // a longer one is refused before

@@ -115,6 +115,11 @@ var refusedFrames = map[string]struct {
 	"arguments before the method": {`{"params":{"arguments":"x","name":"a"},"jsonrpc":"2.0","id":1,"method":"tools/call"}`, -32602, "1"},
 	"inputResponses string":       {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","inputResponses":"x"}}`, -32602, "1"},
 	"requestState object":         {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","requestState":{}}}`, -32602, "1"},
+	"prompt's arguments list":     {`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"a","arguments":["x"]}}`, -32602, "1"},
+	"prompt's argument number":    {`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"a","arguments":{"x":1}}}`, -32602, "1"},
+	"reference of both kinds":     {`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a","uri":"b"},"argument":{"name":"c","value":""}}}`, -32602, "1"},
+	"reference before the method": {`{"params":{"ref":5,"argument":{"name":"c","value":""}},"jsonrpc":"2.0","id":1,"method":"completion/complete"}`, -32602, "1"},
+	"completion of 65 KiB":        {`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a"},"argument":{"name":"c","value":"` + strings.Repeat("a", 65<<10) + `"}}}`, -32600, "1"},
 	"request and response":        {`{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}`, -32600, "1"},
 	"neither":                     {`{"jsonrpc":"2.0","id":1}`, -32600, "1"},
 	"result and error":            {`{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"x"}}`, -32600, "1"},
@@ -175,6 +180,9 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add([]byte(`{"jsonrpc":"2.0","id":"\u0061","method":"ping"}`))
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no","data":[1]}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"a","arguments":{"b":"c"}}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a"},"argument":{"name":"b","value":""},"context":{"arguments":{"c":"d"}}}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"a"},"argument":{"name":"b","value":""}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		kept := bytes.Clone(data)
 		frame, err := server.CheckFrame(data)
@@ -201,12 +209,14 @@ func FuzzFrame(f *testing.F) {
 		req := msg.(*jsonrpc.Request)
 		require.Equal(t, frame.Method, req.Method)
 		require.Equal(t, id, req.ID.Raw())
-		if frame.Method != "tools/call" {
-			return
+		switch frame.Method {
+		case "tools/call":
+			var ours string
+			require.NoError(t, json.Unmarshal(frame.Tool, &ours))
+			require.Equal(t, ours, sdkName(t, frame.Method, req.Params))
+		case "prompts/get", "completion/complete":
+			sdkName(t, frame.Method, req.Params)
 		}
-		var ours string
-		require.NoError(t, json.Unmarshal(frame.Tool, &ours))
-		require.Equal(t, ours, sdkToolName(t, req.Params))
 	})
 }
 

@@ -21,13 +21,13 @@ Secrets are resources too: kv://SUBJECT/PATH, and with a slash at the end a fold
 The prompts rotate_secret, request_database_access and sign_artifact say how to do these tasks so that no value is seen.
 A refused call says why in its error's code and message; do not retry forbidden, invalid, not_found or conflict without changing the call.`
 
-// uncached says that nobody may keep a result, and nobody but its caller may see it.
-var uncached = mcp.Cacheable{TTLMs: 0, CacheScope: "private"}
-
 // stubSchema is what the SDK holds as every tool's input schema. It reads that
 // schema again on each 2026-07-28 call, in search of x-mcp-header, and ours
 // have none; the list of tools is answered from copies with the real schemas.
 var stubSchema = json.RawMessage(`{"type":"object"}`)
+
+// uncached says that nobody may keep a result, and nobody but its caller may see it.
+var uncached = mcp.Cacheable{TTLMs: 0, CacheScope: "private"}
 
 // listing is a tool as tools/list shows it, in both spellings.
 type listing struct {

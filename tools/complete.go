@@ -151,7 +151,7 @@ func (r *Runner) resourceCompleter(c *Completion) (from completer, err error) {
 	from.about = []string{"complete " + ResourceTemplate}
 	of := Resource{Subject: c.Principal.Slug}
 	if slug, given := c.Given["subject"]; given && c.Argument != "subject" {
-		if of.Subject = unescapeSubject(slug); !isSlug(of.Subject) {
+		if of.Subject = unescapeSubject(slug); !isSegment(of.Subject) {
 			return from, fault.Field("/context/arguments/subject", "must be a subject, as whoami shows it")
 		}
 	}

@@ -4,8 +4,9 @@
 //   node story.mjs http URL                   API key from VAULT_MCP_API_KEY
 //
 // Reads calls from standard input, one JSON object {tool, args} a line, and
-// prints one line for each: {failed, body}. The first line printed is
-// {protocol, tools}.
+// prints one line for each: {failed, body}. A line {prompt, args} gets a prompt
+// and prints {text}; {prompt, argument, value} completes an argument of one and
+// prints {values}. The first line printed is {protocol, tools, prompts}.
 import { createInterface } from 'node:readline';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
@@ -21,10 +22,21 @@ const client = new Client({ name: 'typescript-sdk', version: '1' });
 await client.connect(transport);
 const print = (value) => process.stdout.write(JSON.stringify(value) + '\n');
 const { tools } = await client.listTools();
-print({ protocol: transport.protocolVersion ?? '', tools: tools.map((t) => t.name) });
+const { prompts } = await client.listPrompts();
+print({ protocol: transport.protocolVersion ?? '', tools: tools.map((t) => t.name), prompts: prompts.map((p) => p.name) });
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { tool, args } = JSON.parse(line);
+  const { tool, args, prompt, argument, value } = JSON.parse(line);
+  if (argument) {
+    const { completion } = await client.complete({ ref: { type: 'ref/prompt', name: prompt }, argument: { name: argument, value } });
+    print({ values: completion.values });
+    continue;
+  }
+  if (prompt) {
+    const { messages } = await client.getPrompt({ name: prompt, arguments: args });
+    print({ text: messages[0].content.text });
+    continue;
+  }
   // The SDK holds structuredContent against the tool's output schema here.
   const result = await client.callTool({ name: tool, arguments: args });
   const body = JSON.parse(result.content[0].text);
