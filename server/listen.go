@@ -5,11 +5,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"vault-mcp/auth"
 	"vault-mcp/events"
-	"vault-mcp/fault"
 	"vault-mcp/tools"
 )
 
@@ -24,8 +24,7 @@ func (s *Server) hear(ctx context.Context, next mcp.MethodHandler, req *mcp.Subs
 		return next(ctx, methodListen, req)
 	}
 	if req.ProtocolVersion() < modernVersion {
-		refused := fault.New(fault.NotFound, "this protocol version has no subscriptions/listen, but resources/subscribe")
-		return nil, rpcError(codeNoMethod, s.reject(c, c.principal, refused), c.requestID)
+		return nil, &jsonrpc.Error{Code: codeNoMethod} // which is recorded where it is sent
 	}
 	l, err := s.newListener(ctx, req, c)
 	if err != nil {

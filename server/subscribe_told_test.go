@@ -261,3 +261,86 @@ func TestReconnectingSessionHasTheLastChanges(t *testing.T) {
 	})
 	require.Greater(t, len(version), 100)
 }
+
+// What changes while a session has no stream waits for one, also where more is
+// subscribed to meanwhile; what was unsubscribed does not.
+func TestChangesWaitForTheStream(t *testing.T) {
+	bus, with := withEvents(t)
+	s := listen(t, with)
+	c := openSession(t, s, aliceKey, "t", legacy)
+	given := make(chan string, 1)
+	sentinel := bus.Subscribe(events.Interest{Roots: []string{"mcp/alice"}, Types: []events.Type{events.ResourceChanged}, Match: func(e *events.Event) bool {
+		given <- e.Path
+		return false
+	}})
+	defer sentinel.Close()
+	change := func(path string) {
+		changed(bus, path)
+		require.Equal(t, path, receive(t, "the change is given out", given))
+	}
+	subscribeIn(t, c, "kv://alice/a", "kv://alice/dropped", "kv://alice/f/")
+	change("mcp/alice/a")
+	change("mcp/alice/dropped")
+	change("mcp/alice/f/x")
+	subscribeIn(t, c, "kv://alice/b")
+	require.Nil(t, c.request(t, "resources/unsubscribe", object{"uri": "kv://alice/dropped"}).Error)
+	change("mcp/alice/b")
+	e := ears(t, c)
+	require.ElementsMatch(t, []string{"kv://alice/a", "kv://alice/f/x", "kv://alice/b"}, []string{e.next(t), e.next(t), e.next(t)})
+	e.hush()
+
+	// It may be that the client never got it: so it is sent again, but for what was
+	// unsubscribed.
+	require.Nil(t, c.request(t, "resources/unsubscribe", object{"uri": "kv://alice/f/"}).Error)
+	e = ears(t, c)
+	require.ElementsMatch(t, []string{"kv://alice/a", "kv://alice/b"}, []string{e.next(t), e.next(t)})
+	require.Empty(t, e.heard)
+}
+
+// Of more changes than are remembered, a session is told by what it subscribed to.
+func TestManyChangesOfASession(t *testing.T) {
+	bus, with := withEvents(t)
+	s := listen(t, with)
+	c := openSession(t, s, aliceKey, "t", legacy)
+	subscribeIn(t, c, "kv://alice/f/", "kv://alice/quiet")
+	for i := range 3000 { // with no stream
+		changed(bus, fmt.Sprint("mcp/alice/f/", i))
+	}
+	everything := func(e *ear) {
+		t.Helper()
+		heard := map[string]bool{}
+		for !heard["kv://alice/f/"] || !heard["kv://alice/quiet"] {
+			heard[e.next(t)] = true
+		}
+	}
+	e := ears(t, c)
+	everything(e)
+	for e.next(t) != "kv://alice/f/2999" { // what still waited
+	}
+	for i := range 3000 { // and with one
+		changed(bus, fmt.Sprint("mcp/alice/f/", i))
+		require.Equal(t, fmt.Sprint("kv://alice/f/", i), e.next(t))
+	}
+	e.hush()
+	everything(ears(t, c))
+}
+
+// An older revision has no subscriptions/listen, and a plain request no session.
+func TestListenIsOfTheNewRevision(t *testing.T) {
+	_, with := withEvents(t)
+	s := listen(t, with)
+	before := 0
+	for _, way := range everyWay() {
+		if strings.HasPrefix(way.name, "modern") || way.name == "rpc" {
+			continue
+		}
+		r := way.open(t, s, aliceKey, "t").request(t, "subscriptions/listen", object{"notifications": object{"resourceSubscriptions": []string{"kv://alice/a"}}})
+		require.NotNil(t, r.Error, r.raw)
+		require.Equal(t, -32601, r.Error.Code)
+		require.Equal(t, "not_found", s.rejected(t, before).Outcome)
+		before++
+	}
+	r := (&rpcHTTP{s: s, key: aliceKey}).request(t, "resources/subscribe", object{"uri": "kv://alice/a"})
+	require.NotNil(t, r.Error, r.raw)
+	require.Equal(t, "invalid", s.rejected(t, before).Outcome)
+}
