@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-mcp/tools"
 )
 
 // What subscriptions are asked for with is bounded and of the right types before
@@ -15,7 +17,7 @@ func TestFramesOfSubscriptions(t *testing.T) {
 		_, err := CheckFrame([]byte(`{"jsonrpc":"2.0","id":1,"params":{` + params + `},"method":"` + method + `"}`))
 		return err
 	}
-	long := `"` + strings.Repeat("x", maxURILength) + `"`
+	long := `"` + strings.Repeat("x", tools.MaxResourceURI) + `"`
 	for _, params := range []string{
 		`"uri":1`, `"uri":null`, `"uri":{}`, `"uri":` + long,
 	} {
