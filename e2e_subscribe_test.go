@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"net/http"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,4 +153,68 @@ func TestTypeScriptSDKSubscribes(t *testing.T) {
 			require.NoError(t, cmd.Wait())
 		})
 	}
+}
+
+// When a key is revoked, what was heard with it is not heard any more, within the 5 s
+// that are promised, in both eras.
+func TestRevokedKeyHearsNothing(t *testing.T) {
+	v := devstacktest.Shared(t)
+	file := filepath.Join(t.TempDir(), "keys.json")
+	env := settings(t, v, "API_KEYS_FILE="+file)
+	ok, key, said := run(t, env, "", "key", "create", "--subject", "dev")
+	require.True(t, ok, said)
+	key = strings.TrimSpace(key)
+	p := startHTTP(t, env)
+	dev := openRPC(p.url, devKey)
+
+	// post sends one message; its answer is left open.
+	post := func(header http.Header, body string) *http.Response {
+		t.Helper()
+		method := http.MethodPost
+		if body == "" {
+			method = http.MethodGet
+		}
+		req, err := http.NewRequest(method, p.url+"/mcp", strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header = header.Clone()
+		req.Header.Set("X-API-Key", key)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", "application/json, text/event-stream")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		require.Less(t, resp.StatusCode, 300, body)
+		return resp
+	}
+	init := post(http.Header{}, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}`)
+	session := http.Header{"Mcp-Session-Id": init.Header["Mcp-Session-Id"], "Mcp-Protocol-Version": {"2025-11-25"}}
+	post(session, `{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"kv://dev/revoked"}}`)
+	streams := map[string]*http.Response{
+		"2025-11-25": post(session, ""),
+		"2026-07-28": post(http.Header{"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"subscriptions/listen"}},
+			`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["kv://dev/revoked"]},"_meta":{`+
+				`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"raw","version":"1"}}}}`),
+	}
+	heard, ended := make(chan string, 100), make(chan string, 2)
+	for era, resp := range streams {
+		go func() {
+			for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+				if strings.Contains(lines.Text(), "kv://dev/revoked") && strings.Contains(lines.Text(), "resources/updated") {
+					heard <- era
+				}
+			}
+			ended <- era
+		}()
+	}
+	require.False(t, dev(t, "kv.write", obj{"path": "revoked", "data": obj{}}).failed)
+	require.ElementsMatch(t, []string{"2025-11-25", "2026-07-28"}, []string{hears(t, heard), hears(t, heard)})
+
+	ok, _, said = run(t, env, "", "key", "revoke", strings.Split(key, "_")[1])
+	require.True(t, ok, said)
+	revoked := time.Now()
+	hears(t, ended)
+	hears(t, ended)
+	require.Less(t, time.Since(revoked), 5*time.Second)
+	require.False(t, dev(t, "kv.write", obj{"path": "revoked", "data": obj{}}).failed)
+	require.Empty(t, heard)
 }

@@ -17,7 +17,7 @@ func TestFramesOfSubscriptions(t *testing.T) {
 		_, err := CheckFrame([]byte(`{"jsonrpc":"2.0","id":1,"params":{` + params + `},"method":"` + method + `"}`))
 		return err
 	}
-	long := `"` + strings.Repeat("x", tools.MaxResourceURI) + `"`
+	long := `"` + strings.Repeat("x", tools.MaxResourceURI+1) + `"`
 	for _, params := range []string{
 		`"uri":1`, `"uri":null`, `"uri":{}`, `"uri":` + long,
 	} {

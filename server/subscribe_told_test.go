@@ -266,7 +266,7 @@ func TestReconnectingSessionHasTheLastChanges(t *testing.T) {
 // subscribed to meanwhile; what was unsubscribed does not.
 func TestChangesWaitForTheStream(t *testing.T) {
 	bus, with := withEvents(t)
-	s := listen(t, with)
+	s := listen(t, with, func(o *server.Options, _ *tools.Options) { o.Recheck = time.Hour })
 	c := openSession(t, s, aliceKey, "t", legacy)
 	given := make(chan string, 1)
 	sentinel := bus.Subscribe(events.Interest{Roots: []string{"mcp/alice"}, Types: []events.Type{events.ResourceChanged}, Match: func(e *events.Event) bool {
