@@ -57,7 +57,6 @@ type Bus struct {
 	last    Position     // up to here, everything was given out
 	history *history
 	subs    map[string]map[*Subscription]struct{} // by root
-	count   int                                   // of subscriptions
 }
 
 // NewMemory makes a Bus that lives in this process alone.
@@ -180,13 +179,6 @@ func (b *Bus) gap(at Position) {
 			s.skip()
 		}
 	}
-}
-
-// Subscriptions is how many there are.
-func (b *Bus) Subscriptions() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.count
 }
 
 func (b *Bus) sweep() {

@@ -33,17 +33,6 @@ func (p Position) next(millis uint64) Position {
 	return Position{Millis: p.Millis, Seq: p.Seq + 1}
 }
 
-// Before is the last position before p.
-func (p Position) Before() Position {
-	switch {
-	case p.Seq > 0:
-		return Position{Millis: p.Millis, Seq: p.Seq - 1}
-	case p.Millis > 0:
-		return Position{Millis: p.Millis - 1, Seq: maxPart - 1}
-	}
-	return p
-}
-
 // maxPart bounds either part of a position.
 const maxPart = 1 << 48
 

@@ -48,7 +48,6 @@ type Subscription struct {
 	interest Interest
 	ready    chan struct{}
 	seen     Position // the last event that was offered; guarded by the bus's lock
-	closed   bool     // guarded likewise
 
 	mu    sync.Mutex
 	queue []*Event
@@ -76,7 +75,6 @@ func (b *Bus) Subscribe(in Interest) *Subscription {
 			}
 		}
 	}
-	b.count++
 	for _, root := range in.Roots {
 		if b.subs[root] == nil {
 			b.subs[root] = make(map[*Subscription]struct{})
@@ -90,11 +88,6 @@ func (b *Bus) Subscribe(in Interest) *Subscription {
 func (s *Subscription) Close() {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.closed = true
-	s.bus.count--
 	for _, root := range s.interest.Roots {
 		delete(s.bus.subs[root], s)
 		if len(s.bus.subs[root]) == 0 {
