@@ -59,7 +59,6 @@ type Bus struct {
 	last    Position     // up to here, everything was given out
 	history *history
 	subs    map[string]map[*Subscription]struct{} // by root
-	count   int                                   // of subscriptions
 }
 
 // NewMemory makes a Bus that lives in this process alone.
@@ -201,13 +200,6 @@ func (b *Bus) startAt(at Position, known *history) {
 			s.skip()
 		}
 	}
-}
-
-// Subscriptions is how many there are.
-func (b *Bus) Subscriptions() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.count
 }
 
 func (b *Bus) sweep() {

@@ -57,17 +57,6 @@ func newFeed() uint16 {
 	}
 }
 
-// Before is the last position before p.
-func (p Position) Before() Position {
-	switch {
-	case p.Seq > 0:
-		return Position{Millis: p.Millis, Seq: p.Seq - 1, Feed: p.Feed}
-	case p.Millis > 0:
-		return Position{Millis: p.Millis - 1, Seq: maxSeq, Feed: p.Feed}
-	}
-	return p
-}
-
 // IDs makes and reads the ids of positions for one principal: positions are
 // encrypted with a key of its own, so that an id tells neither when others did
 // something nor how often. An event has the same id in each of the principal's

@@ -84,7 +84,6 @@ func (b *Bus) Subscribe(in Interest) *Subscription {
 			}
 		}
 	}
-	b.count++
 	for _, root := range in.Roots {
 		if b.subs[root] == nil {
 			b.subs[root] = make(map[*Subscription]struct{})
@@ -102,7 +101,6 @@ func (s *Subscription) Close() {
 		return
 	}
 	s.closed, s.end = true, s.bus.last
-	s.bus.count--
 	for _, root := range s.interest.Roots {
 		delete(s.bus.subs[root], s)
 		if len(s.bus.subs[root]) == 0 {

@@ -33,6 +33,9 @@ func (f *feeds) land() {
 	}
 }
 
+// Subscribers is how many streams of events are open.
+func (s *Server) Subscribers() int { return s.feed.streams.now() }
+
 // SlowSubscribers is how many streams of events were cut off so far because their
 // clients took nothing.
 func (s *Server) SlowSubscribers() int64 { return s.feed.slow.Load() }

@@ -196,7 +196,7 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 	place := b.At
 	if b.Gap {
 		if len(b.Events) > 0 {
-			place = b.Events[0].At.Before()
+			place = before(b.Events[0].At)
 		}
 		out = f.appendResync(out, f.ids.Place(place), f.missed)
 	} else if len(b.Events) == 0 {
@@ -214,6 +214,18 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 	}
 	*piece = out
 	return f.send(ctx, out)
+}
+
+// before is the last position before another, in the same feed.
+func before(p events.Position) events.Position {
+	const lastSeq = 1<<32 - 1
+	switch {
+	case p.Seq > 0:
+		p.Seq--
+	case p.Millis > 0:
+		p.Millis, p.Seq = p.Millis-1, lastSeq
+	}
+	return p
 }
 
 // resync is what clients are told in place of events.

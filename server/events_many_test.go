@@ -61,7 +61,7 @@ func TestManySubscribers(t *testing.T) {
 		s.keys.set(numbered("key-", i), principal(numbered("p", i), numbered("cred-", i), auth.AllScopes()))
 	}
 	follow(t, s, aliceKey, "").placed(t).close() // what is made once is made
-	eventually(t, "it has gone", func() bool { return s.opt.Events.Subscriptions() == 0 })
+	eventually(t, "it has gone", func() bool { return s.Subscribers() == 0 })
 	before := inUse(t)
 
 	client := exec.Command(os.Args[0])
@@ -76,7 +76,7 @@ func TestManySubscribers(t *testing.T) {
 	defer func() { _ = in.Close() }()
 	said := bufio.NewReader(out)
 	wantLine(t, said, "open")
-	require.Equal(t, n, s.opt.Events.Subscriptions())
+	require.Equal(t, n, s.Subscribers())
 	during := inUse(t)
 	each := (during.memory - before.memory) / n
 	resident := (during.resident - before.resident) / n
@@ -101,7 +101,7 @@ func TestManySubscribers(t *testing.T) {
 
 	require.NoError(t, in.Close())
 	eventually(t, "all have gone", func() bool {
-		return s.opt.Events.Subscriptions() == 0 && runtime.NumGoroutine() <= before.goroutines+5 && openFiles(t).open <= before.files+5
+		return s.Subscribers() == 0 && runtime.NumGoroutine() <= before.goroutines+5 && openFiles(t).open <= before.files+5
 	})
 }
 

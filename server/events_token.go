@@ -154,7 +154,7 @@ func (s *Server) newToken(ctx context.Context, c *caller, w wish) (token string,
 	if err != nil {
 		return "", expires, err
 	}
-	sealed := aead.Seal(nil, nonce, plain, []byte(name))
+	sealed := aead.Seal(nil, nonce, plain, nil)
 	return tokenPrefix + tokenText.EncodeToString(random), expires, s.opt.Tokens.Put(ctx, name, record.Owner, sealed, expires)
 }
 
@@ -197,7 +197,7 @@ func (s *Server) redeem(ctx context.Context, token string) (*tokenRecord, error)
 		return nil, err
 	}
 	record := new(tokenRecord)
-	plain, err := aead.Open(nil, nonce, sealed, []byte(name))
+	plain, err := aead.Open(nil, nonce, sealed, nil)
 	if err != nil || jsonv2.Unmarshal(plain, record) != nil || !time.Now().Before(record.Expires) {
 		return nil, errNoToken
 	}

@@ -109,7 +109,8 @@ func TestEventTokenOfNobody(t *testing.T) {
 
 // A handle does not live longer than the credential that it was made with.
 func TestEventTokenExpires(t *testing.T) {
-	s := listen(t, withStreams(t, events.Options{}))
+	keepsAll := &peeking{stored: map[string]string{}}
+	s := listen(t, withStreams(t, events.Options{}), func(o *server.Options, _ *tools.Options) { o.Tokens = keepsAll })
 	dying := principal("alice", "cred-9", auth.AllScopes())
 	dying.ExpiresAt = time.Now().Add(1100 * time.Millisecond)
 	s.keys.set("dying", dying)

@@ -38,6 +38,13 @@ func (f *flight) leave() {
 	}
 }
 
+// now is how many are under way.
+func (f *flight) now() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count
+}
+
 // land refuses newcomers from now on. It reports whether it did not before.
 func (f *flight) land() bool {
 	f.mu.Lock()
