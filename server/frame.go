@@ -254,7 +254,7 @@ func (g *gate) conclude() {
 	case g.frame.Method == methodInitialize && len(g.data) > maxInitialize:
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
 	case methods[g.frame.Method].takes != noParam:
-		g.concludeResource(methods[g.frame.Method].takes)
+		g.concludeResource(methods[g.frame.Method])
 	case g.frame.Method != methodCall:
 	case g.params.lookalike:
 		g.fail(codeInvalidParams, "the params have a member that resembles one of the protocol's")
