@@ -254,7 +254,7 @@ func (g *gate) conclude() {
 	case g.frame.Method == methodInitialize && len(g.data) > maxInitialize:
 		g.fail(codeInvalidRequest, "an initialize is larger than 16 KiB")
 	case methods[g.frame.Method].takes != noParam:
-		g.concludeResource(methods[g.frame.Method].takes)
+		g.concludeResource(methods[g.frame.Method])
 	case g.frame.Method == methodGetPrompt, g.frame.Method == methodComplete:
 		g.checkPrompt()
 		return

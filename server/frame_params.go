@@ -79,13 +79,14 @@ func isLookalike(raw []byte) bool {
 }
 
 // concludeResource judges the params of a method of resources.
-func (g *gate) concludeResource(takes param) {
+func (g *gate) concludeResource(m method) {
 	switch {
+	case m.older && g.frame.Modern: // see checkMethod
 	case g.params.lookalike:
 		g.fail(codeInvalidParams, msgLookalike)
-	case takes == aCursor && g.params.cursor:
+	case m.takes == aCursor && g.params.cursor:
 		g.fail(codeInvalidParams, "params.cursor must be a string, and not too long")
-	case takes == aURI && !g.uri:
+	case m.takes == aURI && !g.uri:
 		g.fail(codeInvalidParams, "params.uri must be a string, and not too long")
 	case g.params.responses, g.params.state:
 		g.fail(codeInvalidParams, msgResponses)

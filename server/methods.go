@@ -3,6 +3,7 @@ package server
 // method is what this server knows of a protocol method.
 type method struct {
 	notification bool
+	older        bool  // 2026-07-28 has it no more
 	takes        param // one that the frame gate holds to its type
 }
 
@@ -26,8 +27,8 @@ var methods = map[string]method{
 	"resources/list":                   {takes: aCursor},
 	"resources/read":                   {takes: aURI},
 	"resources/templates/list":         {takes: aCursor},
-	"resources/subscribe":              {takes: aURI},
-	"resources/unsubscribe":            {takes: aURI},
+	"resources/subscribe":              {takes: aURI, older: true},
+	"resources/unsubscribe":            {takes: aURI, older: true},
 	"prompts/list":                     {},
 	"prompts/get":                      {},
 	"completion/complete":              {},
@@ -76,7 +77,7 @@ func methodName(raw []byte) string {
 func checkMethod(f *Frame) (ignore bool, err *FrameError) {
 	m, known := methods[f.Method]
 	switch {
-	case !known && f.IsCall():
+	case (!known || m.older && f.Modern) && f.IsCall():
 		return false, &FrameError{codeNoMethod, "this server has no such method"}
 	case !known:
 		return true, nil

@@ -139,6 +139,15 @@ func TestFramesOfResources(t *testing.T) {
 			require.Equal(t, "invalid", s.rejected(t, before).Outcome)
 		}
 	}
+	for _, method := range []string{"resources/subscribe", "resources/unsubscribe"} { // which newer revisions do not have
+		for _, params := range []object{nil, {"uri": "kv://alice/x"}} {
+			before := len(s.records(t, audit.Reject))
+			r := (&modernHTTP{s: s, key: aliceKey, name: "test"}).request(t, method, params)
+			require.Equal(t, http.StatusNotFound, r.status, r.raw)
+			require.Equal(t, -32601, r.Error.Code)
+			require.Equal(t, "not_found", s.rejected(t, before).Outcome)
+		}
+	}
 	require.Zero(t, s.vault.requests())
 }
 
