@@ -66,7 +66,7 @@ func TestEventsAreAuthorisedAtDelivery(t *testing.T) {
 }
 
 func TestEventsEndAtExpiry(t *testing.T) {
-	s := listen(t, withStreams(t, events.Options{}))
+	s := listen(t, withStreams(t, events.Options{}), func(o *server.Options, _ *tools.Options) { o.Recheck = time.Hour })
 	dying := principal("alice", "cred-9", auth.AllScopes())
 	dying.ExpiresAt = time.Now().Add(1100 * time.Millisecond)
 	s.keys.set("dying", dying)
@@ -155,7 +155,7 @@ func TestEventsClientThatIsSlow(t *testing.T) {
 	s := listen(t, withStreams(t, events.Options{MaxQueue: 4}))
 	f := follow(t, s, aliceKey, "type=resource.changed").placed(t)
 	e := events.Event{Type: events.ResourceChanged, Owner: "mcp/alice", Subject: "alice", Tool: "kv.write", Time: time.Now()}
-	for i := range 1000 {
+	for i := range 998 { // the last few come after a gap
 		e.Path = numbered("mcp/alice/x", i)
 		s.opt.Events.Publish(e)
 	}
@@ -175,7 +175,7 @@ func TestEventsClientThatIsSlow(t *testing.T) {
 			told = true
 			continue
 		case b.fields(t)["uri"] == "kv://alice/last":
-			require.True(t, told || last == 999)
+			require.True(t, told || last == 997)
 			return
 		}
 		i := atoi(t, strings.TrimPrefix(b.fields(t)["uri"].(string), "kv://alice/x"))
