@@ -41,11 +41,15 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 	if err != nil {
 		return nil, err
 	}
+	tokens, err := a.openTokens()
+	if err != nil {
+		return nil, err
+	}
 	return server.New(server.Options{
 		Runner: a.runner, Log: a.log, Version: telemetry.BuildInfo().Version,
 		ToolNames:    server.ToolNames(cfg.Tools.Names),
 		Authenticate: a.authn.Authenticate,
-		Events:       a.events, Key: key,
+		Events:       a.events, Key: key, Tokens: tokens,
 		Addresses:    auth.NewAddressLimiter(),
 		AllowedHosts: cfg.HTTP.AllowedHosts, AllowedOrigins: cfg.HTTP.AllowedOrigins, PublicURL: cfg.HTTP.PublicURL,
 		OAuth:       server.OAuth{AuthorizationServers: authorizationServers(cfg)},

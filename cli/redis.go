@@ -8,6 +8,7 @@ import (
 	"vault-mcp/config"
 	"vault-mcp/events"
 	"vault-mcp/fault"
+	"vault-mcp/server"
 )
 
 // openEvents makes the change feed: one for all replicas where there is a Redis,
@@ -23,6 +24,20 @@ func openEvents(ctx context.Context, cfg *config.Config, log *zap.Logger) (*even
 		}
 		log.Info("events are shared again")
 	}})
+}
+
+// openTokens makes what keeps the handles of streams for all replicas; nil where
+// there is no Redis, and the server keeps them itself.
+func (a *app) openTokens() (server.TokenStore, error) {
+	if a.cfg.State.RedisURL.IsZero() {
+		return nil, nil
+	}
+	handles, err := events.NewHandles(a.cfg.State.RedisURL)
+	if err != nil {
+		return nil, err
+	}
+	a.close = append(a.close, func() error { handles.Close(); return nil })
+	return handles, nil
 }
 
 // redis looks whether limits and events can be shared as they should be.

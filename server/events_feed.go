@@ -73,9 +73,10 @@ func (f *feed) subscribe(listening *tools.Listening, lastID string) {
 	f.listening = listening
 	f.ids = events.NewIDs(f.opt.Key, f.c.principal.ID())
 	interest := listening.Interest()
-	f.missed = missedNotKept
-	if lastID != "" {
-		if interest.After, interest.Resume = f.ids.Parse(lastID); !interest.Resume {
+	if interest.Resume = lastID != ""; interest.Resume {
+		var ok bool
+		f.missed = missedNotKept
+		if interest.After, ok = f.ids.Parse(lastID); !ok { // the feed knows of no such place
 			f.missed = missedUnknown
 		}
 	}
@@ -114,7 +115,6 @@ func (f *feed) begin(ctx context.Context) ending {
 	f.a.Header().Set("Content-Type", "text/event-stream")
 	f.a.WriteHeader(http.StatusOK) // sets what else a stream's header has
 	b := f.sub.Take()
-	b.Gap = b.Gap || f.missed == missedUnknown
 	retry := retryLeast + rand.IntN(retryMost-retryLeast) //nolint:gosec // nobody gains by guessing it
 	why := f.deliver(ctx, []byte("retry: "+strconv.Itoa(retry)+"\n\n"), b)
 	f.missed = missedLater
@@ -193,14 +193,11 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 		}
 	}()
 	out := append((*piece)[:0], first...)
-	place := b.At
-	if b.Gap {
-		if len(b.Events) > 0 {
-			place = before(b.Events[0].At)
-		}
-		out = f.appendResync(out, f.ids.Place(place), f.missed)
-	} else if len(b.Events) == 0 {
-		out = appendEvent(out, f.ids.Place(place), "", nil)
+	switch {
+	case b.Gap:
+		out = f.appendResync(out, f.ids.Place(b.GapAt), f.missed)
+	case len(b.Events) == 0:
+		out = appendEvent(out, f.ids.Place(b.At), "", nil)
 	}
 	for _, e := range b.Events {
 		if len(out) >= feedPiece {
@@ -214,18 +211,6 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 	}
 	*piece = out
 	return f.send(ctx, out)
-}
-
-// before is the last position before another, in the same feed.
-func before(p events.Position) events.Position {
-	const lastSeq = 1<<32 - 1
-	switch {
-	case p.Seq > 0:
-		p.Seq--
-	case p.Millis > 0:
-		p.Millis, p.Seq = p.Millis-1, lastSeq
-	}
-	return p
 }
 
 // resync is what clients are told in place of events.

@@ -36,8 +36,8 @@ const (
 	tokenLife   = 5 * time.Minute
 	tokenPrefix = "events_"
 	tokenSize   = 32 // random bytes
-	maxWish     = 128 << 10
-	maxRecord   = 256 << 10
+	maxWish     = 32 << 10
+	maxRecord   = 96 << 10
 )
 
 // TokenStore keeps what handles of streams stand for.
