@@ -117,6 +117,14 @@ func TestSubscriptionsEnd(t *testing.T) {
 		e.hush()
 		gone()
 	}
+	c := openSession(t, s, aliceKey, "t", legacy)
+	for range 3 { // what is refused takes no room
+		r := (&modernHTTP{s: s, key: aliceKey, name: "t"}).request(t, "subscriptions/listen",
+			object{"notifications": object{"resourceSubscriptions": []string{"kv://alice/a", "kv://bob/a"}}})
+		require.Equal(t, "forbidden", r.refusal(t).Code)
+		require.Equal(t, "forbidden", c.request(t, "resources/subscribe", object{"uri": "kv://bob/a"}).refusal(t).Code)
+	}
+	gone()
 	listenOver(t, s, aliceKey, 1, "kv://alice/a", "kv://alice/b")
 	require.NoError(t, s.waitStopped(t))
 	gone()

@@ -56,7 +56,8 @@ func TestGapIsToldAsChanges(t *testing.T) {
 			asked := []string{"kv://alice/a", "kv://alice/b", "kv://alice/c/"}
 			e := way.open(t, s, aliceKey, asked...)
 			heard := map[string]bool{}
-			for !heard["kv://alice/a"] || !heard["kv://alice/b"] || !heard["kv://alice/c/"] {
+			for start := time.Now(); !heard["kv://alice/a"] || !heard["kv://alice/b"] || !heard["kv://alice/c/"]; {
+				require.Less(t, time.Since(start), patience, "heard %v", heard)
 				for range 100 { // more than there is room for
 					changed(bus, "mcp/bob/x")
 				}
