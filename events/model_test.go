@@ -50,8 +50,7 @@ type reader struct {
 
 func (w *world) reader(b *events.Bus, root string, coalesce bool) *reader {
 	r := &reader{world: w, root: root, coalesce: coalesce, ids: events.NewIDs([]byte("key"), root)}
-	r.look()
-	r.sub = b.Subscribe(events.Interest{Roots: []string{root}, Coalesce: coalesce})
+	r.resume(b)
 	return r
 }
 
@@ -68,13 +67,13 @@ func (r *reader) look() {
 // resume comes back at a Bus with the last id.
 func (r *reader) resume(b *events.Bus) {
 	in := events.Interest{Roots: []string{r.root}, Coalesce: r.coalesce}
-	if r.id == "" { // it has seen nothing at all yet
-		r.look()
-	} else {
-		in.Resume = true
+	if in.Resume = r.id != ""; in.Resume {
 		in.After, _ = r.ids.Parse(r.id)
 	}
 	r.sub = b.Subscribe(in)
+	if r.id == "" { // it has seen nothing at all yet
+		r.look()
+	}
 }
 
 // next is the first event of a publisher after one that is in view, -1 where there
@@ -103,7 +102,7 @@ func (r *reader) take(t require.TestingT, most int) {
 			return
 		}
 		require.True(t, events.Contains(r.root, e.Path), "%s is not in view of %s", e.Path, r.root)
-		r.known[e.Path] = max(r.known[e.Path], e.Version)
+		r.hear(e)
 		r.id = r.ids.Event(e.At)
 		publisher, n := numbers(e.Tool)
 		if r.coalesce {
@@ -123,6 +122,19 @@ func (r *reader) take(t require.TestingT, most int) {
 		r.seen[publisher], r.sure[publisher] = max(seen, n), n >= seen
 	}
 	r.id = r.ids.Place(batch.At)
+}
+
+// hear takes note of a change. To whom the last state is enough reads it again: two
+// replicas that change one secret may tell of it in another order, and then the last
+// event is not the one of the last version.
+func (r *reader) hear(e *events.Event) {
+	if !r.coalesce {
+		r.known[e.Path] = max(r.known[e.Path], e.Version)
+		return
+	}
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	r.known[e.Path] = r.world.truth[e.Path]
 }
 
 func numbers(text string) (publisher, n int) {

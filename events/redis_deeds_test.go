@@ -176,3 +176,24 @@ func TestRedisThatIsNotForEvents(t *testing.T) {
 		})
 	}
 }
+
+// An account that may not ask which run of Redis it is: events are shared, and one
+// who comes back elsewhere is told of a gap, since nobody knows.
+func TestAccountThatMaySeeLittle(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	command(t, clientOf(t, r), "ACL SETUSER feed on >secret ~vault-mcp:events* +@all -info")
+	var buses []*events.Bus
+	for range 2 {
+		b, err := events.NewRedis(t.Context(), events.Options{}, events.RedisOptions{URL: secret.NewText("redis://feed:secret@" + r.Addr())})
+		require.NoError(t, err)
+		defer b.Close()
+		require.NoError(t, b.Check(t.Context()))
+		buses = append(buses, b)
+	}
+	h := listen(t, buses[1], everything("mcp/dev"))
+	h.take() // the other one's beginning
+	h.all = nil
+	buses[0].Publish(change("mcp/dev", "x", 1))
+	require.Equal(t, 1, last(t, h))
+	listen(t, buses[0], resumed("mcp/dev", h.at)).hears(t, gap)
+}
