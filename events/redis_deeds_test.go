@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,7 @@ func TestWhatOthersDoToTheStream(t *testing.T) {
 		"begun again":            {"DEL " + key, entry("v 1")},
 		"begun again by another": {"DEL " + key, entry(`v 1 e {"type":"resource.changed","path":"mcp/x/y","owner":"mcp/x"}`)},
 		"ids of long ago":        {"DEL " + key, "XADD " + key + " 1-1 v 1"},
+		"ids that were before":   {"DEL " + key, "XADD " + key + " 1-1 v 1 r RUN gap 1"},
 		"put forward":            {"XSETID " + key + " 99999999999999-1"},
 		"not ours":               {entry("canary 4711")},
 		"a later version":        {entry("v 2 r x e {}")},
@@ -66,9 +68,9 @@ func TestWhatOthersDoToTheStream(t *testing.T) {
 			a.Publish(change("mcp/dev", "x", 1))
 			atA.hears(t, 1)
 			atB.hears(t, 1)
-			before := atA.at
+			before, ours := atA.at, newestRun(t, others)
 			for _, deed := range deeds {
-				command(t, others, deed)
+				command(t, others, strings.ReplaceAll(deed, "RUN", ours))
 			}
 			atA.hears(t, gap)
 			atB.hears(t, gap)
@@ -91,6 +93,15 @@ func TestWhatOthersDoToTheStream(t *testing.T) {
 			listen(t, a, resumed("mcp/dev", after)).hears(t, 3)
 		})
 	}
+}
+
+// newestRun is what the last entry says of the run of Redis.
+func newestRun(t testing.TB, c *redis.Client) string {
+	t.Helper()
+	all, err := c.XRevRangeN(t.Context(), key, "+", "-", 1).Result()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	return all[0].Values["r"].(string)
 }
 
 // last waits for an event, and is its version.
@@ -139,6 +150,40 @@ func TestRedisComesBackWithAnOlderState(t *testing.T) {
 	answer, err := r.Command(t.Context(), "XLEN "+key)
 	require.NoError(t, err)
 	require.NotEqual(t, ":0", answer)
+}
+
+// A Redis comes back without the end of the stream while a replica is cut off, which
+// had not read that end, and what is written then makes up the number: only that it
+// is another run shows that something is missing.
+func TestOlderStateOfTheSameLength(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	b, _ := replica(t, r, events.Options{})
+	h := listen(t, b, everything("mcp/dev"))
+	b.Publish(change("mcp/dev", "x", 1))
+	h.hears(t, 1)
+	entry := "XADD " + key + ` * v 1 r x e {"type":"resource.changed","path":"mcp/dev/x","owner":"mcp/dev","version":`
+	command(t, clientOf(t, r), "SAVE")
+	command(t, clientOf(t, r), "CLIENT KILL TYPE normal SKIPME yes")
+	inTime(t, "it is seen", func() bool { return b.Check(t.Context()) != nil })
+	command(t, clientOf(t, r), entry+"2}")
+	r.Kill()
+	require.NoError(t, r.Restart(t.Context()))
+	command(t, clientOf(t, r), entry+"3}")
+	inTime(t, "it is back", func() bool { return b.Check(t.Context()) == nil })
+	b.Publish(change("mcp/dev", "x", 4))
+	inTime(t, "it goes on", func() bool { return slices.Contains(h.take(), 4) })
+	require.Contains(t, h.all, gap)
+}
+
+// Where Redis's clock is behind what a stream that was emptied had given, the mark
+// stands after it all the same: no id is given twice.
+func TestMarkStandsAfterWhatWas(t *testing.T) {
+	r := devstacktest.Redis(t, devstack.RedisOptions{})
+	far := events.Position{Millis: 9_999_999_999_999, Seq: 5}
+	at, err := events.MarkAfter(t.Context(), r.URL(), far)
+	require.NoError(t, err)
+	require.Equal(t, events.Position{Millis: far.Millis, Seq: 6, Feed: at.Feed}, at)
+	require.NotZero(t, at.Feed)
 }
 
 // A Redis that is not for events is told in our words, and local events are told.

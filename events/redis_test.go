@@ -106,7 +106,9 @@ func TestConnectionIsLostAndBack(t *testing.T) {
 	require.Len(t, aTold.list(), 2)
 
 	// What is published here while it is broken did not come to others: a gap for all.
-	atB.hears(t, 1, 2)
+	b.Publish(change("mcp/dev", "x", 0))
+	atB.hears(t, 1, 2, 0)
+	h.hears(t, 0)
 	command(t, others, "CLIENT KILL TYPE normal SKIPME yes")
 	inTime(t, "it is seen", func() bool { return a.Check(t.Context()) != nil })
 	a.Publish(change("mcp/dev", "x", 3))

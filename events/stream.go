@@ -208,7 +208,7 @@ func (s *stream) open(ctx context.Context, client *redis.Client, now run, unsent
 	if err != nil {
 		return nil, err
 	}
-	if behind := before.Feed == now.feed && !st.last.After(before); behind || unsent || st.newest != now.tag {
+	if behind := before.Feed == now.feed && before.After(st.last); behind || unsent || st.newest != now.tag {
 		if err := s.mark(ctx, before); err != nil {
 			return nil, err
 		}
