@@ -28,7 +28,7 @@ type feedEvent struct {
 // follower is a plain client of /events.
 type follower struct {
 	told  chan feedEvent // closed when the stream has ended
-	place string    // before the first event
+	place string         // before the first event
 	close func()
 }
 
