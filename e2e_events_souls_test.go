@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -39,13 +40,24 @@ type message struct {
 // eachMessage reads a stream of MCP to its end.
 func eachMessage(resp *http.Response, take func(message)) {
 	defer func() { _ = resp.Body.Close() }()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+	_ = eachData(resp.Body, func(data string) { // whoever reads it may be cut off at any time
 		var m message
-		if ok && json.Unmarshal([]byte(data), &m) == nil {
+		if json.Unmarshal([]byte(data), &m) == nil {
 			take(m)
 		}
+	})
+}
+
+// eachData gives the data of each event of a stream, to its end; the error is nil if
+// that was in order.
+func eachData(stream io.Reader, take func(string)) error {
+	lines := bufio.NewScanner(stream)
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			take(data)
+		}
 	}
+	return lines.Err()
 }
 
 // notices are the times at which URIs were last told of.
