@@ -132,7 +132,7 @@ func TestStreamsEndWithTheirCredential(t *testing.T) {
 			require.True(t, ok, said)
 			return time.Now()
 		}},
-		"a key that expires":   {withKey(key("--expires", "8s")), func() time.Time { return expires }},
+		"a key that expires": {withKey(key("--expires", "8s")), func() time.Time { return expires }},
 		// An issuer's clock may be a minute away.
 		"a token that expires": {withToken(home.token(obj{"exp": expires.Add(-time.Minute).Unix()})), func() time.Time { return expires }},
 	}

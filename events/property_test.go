@@ -61,14 +61,14 @@ func live(rt *rapid.T) {
 		},
 		"listen": listen,
 		"read":   func(rt *rapid.T) { one("who").take(rt, -1) },
-		"leave":  func(rt *rapid.T) { one("who").sub.Close() },
+		"leave":  func(*rapid.T) { one("who").sub.Close() },
 		"leave in the middle": func(rt *rapid.T) {
 			r := one("who")
 			r.take(rt, rapid.IntRange(0, 5).Draw(rt, "after"))
 			r.sub.Close()
 			r.resume(bus)
 		},
-		"come back": func(rt *rapid.T) {
+		"come back": func(*rapid.T) {
 			r := one("who")
 			r.sub.Close()
 			r.resume(bus)

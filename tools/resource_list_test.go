@@ -119,7 +119,7 @@ func TestListResources(t *testing.T) {
 			r := newRig(t, rigOptions{addr: v.URL, Options: tools.Options{Prefix: "mcp"}})
 			got, pages := r.pages(principal("dev"))
 			require.ElementsMatch(t, tc.paths, got)
-			require.Equal(t, len(got), len(slices.Compact(slices.Sorted(slices.Values(got)))), "one stands twice")
+			require.Len(t, slices.Compact(slices.Sorted(slices.Values(got))), len(got), "one stands twice")
 			require.Equal(t, tc.pages, pages)
 			again, _ := r.pages(principal("dev"))
 			require.Equal(t, got, again, "the order is another")
