@@ -7,6 +7,7 @@ package redisx
 import (
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -57,10 +58,11 @@ func (noLog) Printf(context.Context, string, ...any) {}
 func Lost(err error, consequence string) *fault.Error {
 	why := "cannot be reached"
 	var answered redis.Error
+	var network net.Error
 	switch {
 	case errors.As(err, &answered):
 		why = "refuses what is asked (is the password right, is it writable, are scripts allowed?)"
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout):
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Timeout():
 		why = "does not answer in time"
 	case errors.Is(err, ErrBadAnswer):
 		why = "does not answer as Redis does"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -42,6 +43,7 @@ func TestLost(t *testing.T) {
 	var _ redis.Error = answered("")
 	for want, cause := range map[string]error{
 		"refuses what is asked":          answered("ERR canary-4711"),
+		"Redis does not answer in time:": &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded},
 		"does not answer in time":        context.DeadlineExceeded,
 		"does not answer as Redis does":  redisx.ErrBadAnswer,
 		"cannot be reached: and so what": &net.OpError{Op: "dial", Err: errors.New("canary-4711")},
