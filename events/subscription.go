@@ -156,6 +156,8 @@ func (s *Subscription) push(e *Event) {
 	key := changedPath{e.Type, e.Path}
 	i, waits := s.paths[key]
 	switch {
+	case e.doubt:
+		s.skipLocked(e.At)
 	case waits:
 		s.queue[i] = e
 	case len(s.queue) >= s.bus.opt.MaxQueue:
