@@ -81,7 +81,8 @@ func (r run) readEntry(m redis.XMessage) (entry, error) {
 		return en, nil
 	}
 	e := &Event{At: at, doubt: isDoubt}
-	if jsonv2.Unmarshal([]byte(text+doubted), e) != nil || e.Type == "" || e.Owner == "" || e.Version < 0 || !Contains(e.Owner, e.Path) {
+	if jsonv2.Unmarshal([]byte(text+doubted), e) != nil || e.Type == "" || e.Owner == "" || e.Version < 0 || !Contains(e.Owner, e.Path) ||
+		e.Type == ToolCompleted && e.Path != e.Owner {
 		return en, nil
 	}
 	en.gap = false

@@ -39,7 +39,11 @@ func (in *Interest) overlaps(owner string, typ Type) bool {
 	if len(in.Types) > 0 && !slices.Contains(in.Types, typ) {
 		return false
 	}
-	return slices.ContainsFunc(in.Roots, func(root string) bool { return Contains(root, owner) || Contains(owner, root) })
+	return slices.ContainsFunc(in.Roots, func(root string) bool {
+		// What one above a root changes may be below it; its calls are not, and are
+		// not to be counted from there.
+		return Contains(root, owner) || typ != ToolCompleted && Contains(owner, root)
+	})
 }
 
 // Subscription is one subscriber's queue.
