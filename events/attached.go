@@ -13,19 +13,22 @@ import (
 func (b *Bus) attached(client *redis.Client, sweep <-chan time.Time) error {
 	s := b.shared
 	failed := make(chan error, 1)
+	var broken bool // guarded by reading
 	var reading sync.WaitGroup
-	reading.Go(func() { failed <- b.follow(client) })
+	reading.Go(func() {
+		err := b.follow(client)
+		broken = errors.Is(err, errBroken)
+		failed <- err
+	})
 	defer func() {
 		_ = client.Close() // ends what it waits for
 		reading.Wait()
+		s.known = s.known && !broken // whatever it was that came first
 	}()
 	for {
 		var err error
 		select {
 		case err = <-failed:
-			if errors.Is(err, errBroken) {
-				s.known = false
-			}
 		case <-b.wake:
 			err = b.send()
 		case <-sweep:
@@ -55,7 +58,7 @@ func (b *Bus) send() error {
 		err = s.stream.mark(s.ctx, Position{})
 	}
 	if err != nil {
-		s.unsent, s.rest = true, rest
+		s.unsent, s.rest, s.missed = true, rest, missed
 		return err
 	}
 	b.giveBack(batch)
@@ -106,8 +109,8 @@ func (b *Bus) receive(entries []entry) {
 // on, until it is found. The client is nil where the Bus was closed.
 func (b *Bus) alone(sweep <-chan time.Time, pause time.Duration) (*redis.Client, run) {
 	s := b.shared
-	b.giveOutAlone(s.rest, false)
-	s.rest = nil
+	b.giveOutAlone(s.rest, s.missed)
+	s.rest, s.missed = nil, false
 	try := time.NewTimer(pause)
 	defer try.Stop()
 	client := reader(s.settings)

@@ -99,6 +99,13 @@ func (b *Bus) Publish(e Event) {
 	}
 }
 
+// Doubt tells that a secret may have changed, by its owner's doing, where nobody
+// knows: no event says so, but a gap, for those alone who would have had one. It
+// never waits.
+func (b *Bus) Doubt(owner, path string) {
+	b.Publish(Event{Type: ResourceChanged, Owner: owner, Path: path, doubt: true})
+}
+
 // take empties the inbox. What it gives is good until the next one.
 func (b *Bus) take() (batch []Event, missed bool) {
 	b.inbox.Lock()

@@ -18,6 +18,7 @@ const (
 	fieldVersion = "v"
 	fieldRun     = "r"
 	fieldEvent   = "e" // an Event, as JSON
+	fieldDoubt   = "d" // likewise, see Bus.Doubt; to replicas that do not know of it, a gap for everybody
 	fieldGap     = "gap"
 
 	entryVersion = "1"
@@ -44,7 +45,11 @@ func (r run) eventEntry(e *Event) []string {
 	if err != nil || len(text) > maxEntry {
 		return r.gapEntry()
 	}
-	return []string{fieldVersion, entryVersion, fieldRun, r.tag, fieldEvent, string(text)}
+	field := fieldEvent
+	if e.doubt {
+		field = fieldDoubt
+	}
+	return []string{fieldVersion, entryVersion, fieldRun, r.tag, field, string(text)}
 }
 
 // gapEntry tells everybody that something may have been missed.
@@ -71,11 +76,13 @@ func (r run) readEntry(m redis.XMessage) (entry, error) {
 	en := entry{at: at, gap: true}
 	en.run, _ = m.Values[fieldRun].(string)
 	text, isEvent := m.Values[fieldEvent].(string)
-	if m.Values[fieldVersion] != entryVersion || !isEvent || len(text) > maxEntry {
+	doubted, isDoubt := m.Values[fieldDoubt].(string)
+	if m.Values[fieldVersion] != entryVersion || isEvent == isDoubt || len(text)+len(doubted) > maxEntry {
 		return en, nil
 	}
-	e := &Event{At: at}
-	if jsonv2.Unmarshal([]byte(text), e) != nil || e.Type == "" || e.Owner == "" || e.Version < 0 || !Contains(e.Owner, e.Path) {
+	e := &Event{At: at, doubt: isDoubt}
+	if jsonv2.Unmarshal([]byte(text+doubted), e) != nil || e.Type == "" || e.Owner == "" || e.Version < 0 || !Contains(e.Owner, e.Path) ||
+		e.Type == ToolCompleted && e.Path != e.Owner {
 		return en, nil
 	}
 	en.gap = false

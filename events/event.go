@@ -8,7 +8,8 @@
 // others do.
 //
 // Nothing is lost without notice. A subscription whose queue is full, one that
-// asks for what is no longer kept, and everyone when the feed itself may have
+// asks for what is no longer kept, one to which a change that nobody knows the
+// outcome of would have been told, and everyone when the feed itself may have
 // missed something, gets a gap in place of the events: what changed meanwhile, it
 // has to find out by looking.
 //
@@ -44,6 +45,8 @@ type Event struct {
 	Version int       `json:"version,omitzero"` // of the secret, where one version is meant; else 0
 	OK      bool      `json:"ok,omitzero"`      // of ToolCompleted: it was served
 	Time    time.Time `json:"time"`             //
+
+	doubt bool // it is not known that it happened: a gap in its place, see Bus.Doubt
 }
 
 // size is about what an event takes in memory, in bytes.

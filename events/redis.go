@@ -47,6 +47,7 @@ type shared struct {
 	known  bool            // the stream goes on from what was given out
 	unsent bool            // something did not come into the stream, or may not have
 	rest   []Event         // what that is, as far as it was not given out yet
+	missed bool            // there was no room for what came after it
 	own    bool            // the feed is of this process alone
 	ctx    context.Context //nolint:containedctx // its end ends what waits for Redis
 	cancel context.CancelFunc

@@ -200,9 +200,8 @@ func (s *stream) wait(ctx context.Context, client *redis.Client) error {
 func (s *stream) open(ctx context.Context, client *redis.Client, now run, unsent bool) (*history, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachPatience)
 	defer cancel()
-	before := s.last
-	s.run, s.last = now, Position{}
-	start := Position{Feed: now.feed}
+	before, start := s.last, Position{Feed: now.feed} // where it fails, the next one wants before, too
+	s.run = now
 	_, st, err := s.page(ctx, client, start)
 	if err != nil {
 		return nil, err

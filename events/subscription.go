@@ -39,7 +39,11 @@ func (in *Interest) overlaps(owner string, typ Type) bool {
 	if len(in.Types) > 0 && !slices.Contains(in.Types, typ) {
 		return false
 	}
-	return slices.ContainsFunc(in.Roots, func(root string) bool { return Contains(root, owner) || Contains(owner, root) })
+	return slices.ContainsFunc(in.Roots, func(root string) bool {
+		// What one above a root changes may be below it; its calls are not, and are
+		// not to be counted from there.
+		return Contains(root, owner) || typ != ToolCompleted && Contains(owner, root)
+	})
 }
 
 // Subscription is one subscriber's queue.
@@ -156,6 +160,8 @@ func (s *Subscription) push(e *Event) {
 	key := changedPath{e.Type, e.Path}
 	i, waits := s.paths[key]
 	switch {
+	case e.doubt:
+		s.skipLocked(e.At)
 	case waits:
 		s.queue[i] = e
 	case len(s.queue) >= s.bus.opt.MaxQueue:

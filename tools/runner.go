@@ -119,7 +119,8 @@ func (r *Runner) Visible(p *auth.Principal) []*Tool {
 //
 //  1. one deferred function: recover a panic, classify the error, write the
 //     outcome record, log one line; where the trail refuses the record, the
-//     result is withheld
+//     result is withheld; of a change that may or may not have been done, a gap
+//     is told in place of an event
 //  2. the principal is present and has not expired
 //  3. rate limit, counted for refused callers as well
 //  4. the tool is enabled, permitted in read-only mode, and within the
@@ -155,6 +156,7 @@ func (r *Runner) Run(ctx context.Context, c Call) (res Result, err error) {
 		if !returned && run.tried {
 			err = run.undelivered(err) // it may have been done
 		}
+		run.doubtChange(err)
 		err = run.finish(ctx, err)
 		res.RequestID = c.RequestID
 		if err != nil {
@@ -179,6 +181,7 @@ type run struct {
 	touched  string           // whole path below the KV mount of the secret that it is about, if it is about one
 	minted   string           // Vault's id of a lease that was issued for it
 	tried    bool             // whether the attempt was recorded
+	accepted bool             // whether the handler succeeded
 	vaults   *vaultx.Bound    // nil until there is one
 	keys     *kmsx.Bound      // likewise
 	wraps    *vaultx.Bound
