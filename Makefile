@@ -46,7 +46,7 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 
 .PHONY: bench
 bench: devstack ## compare with direct calls and a bare SDK server, in one run
-	go test -run '^$$' -bench '^Benchmark(Compare|Engines|Start|Memory)$$' -benchtime 1x -timeout 30m .
+	go test -run '^$$' -bench '^Benchmark(Compare|Engines|Start|Memory|Notice|Followers)$$' -benchtime 1x -timeout 30m .
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofumpt, go vet and golangci-lint

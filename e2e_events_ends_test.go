@@ -22,11 +22,12 @@ const endsWithin = 5 * time.Second
 type openEar struct {
 	name  string
 	heard chan string
-	ended chan error // what came last
+	when  chan time.Time // of each that is heard
+	ended chan error     // what came last
 }
 
 // openEars opens a stream in each way at a server, all with one credential.
-func openEars(t *testing.T, p *process, credential http.Header, uri string) (ears []*openEar) {
+func openEars(t testing.TB, p *process, credential http.Header, uri string) (ears []*openEar) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -73,12 +74,13 @@ func openEars(t *testing.T, p *process, credential http.Header, uri string) (ear
 
 // listenTo tells of each data that comes on a stream, and of its end.
 func listenTo(name string, resp *http.Response) *openEar {
-	e := &openEar{name: name, heard: make(chan string, 1000), ended: make(chan error, 1)}
+	e := &openEar{name: name, heard: make(chan string, 1000), when: make(chan time.Time, 1000), ended: make(chan error, 1)}
 	go func() {
 		defer func() { _ = resp.Body.Close() }()
 		e.ended <- eachData(resp.Body, func(data string) {
 			if strings.Contains(data, "kv://") && !strings.Contains(data, "acknowledged") {
 				e.heard <- data
+				e.when <- time.Now()
 			} else if strings.Contains(data, `"result"`) {
 				e.heard <- "result"
 			}

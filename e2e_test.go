@@ -34,6 +34,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if url := os.Getenv(followersOf); url != "" {
+		if err := followAsMany(url, os.Getenv(followersKeys)); err != nil {
+			panic(err)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "vault-mcp-e2e-")
 	if err != nil {
 		panic(err)
