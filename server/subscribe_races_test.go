@@ -48,13 +48,13 @@ func TestPanicLeavesRoom(t *testing.T) {
 	fails := func() { panic(marked) }
 	p.set.Store(&fails)
 	r := c.request(t, "resources/subscribe", object{"uri": "kv://alice/a"})
-	require.Equal(t, "internal", string(r.refusal(t).Code))
+	require.Equal(t, "internal", r.refusal(t).Code)
 	subscribeIn(t, c, "kv://alice/a")
 	require.Nil(t, c.request(t, "resources/unsubscribe", object{"uri": "kv://alice/a"}).Error)
 
 	p.set.Store(&fails)
 	r = (&modernHTTP{s: s, key: aliceKey}).request(t, "subscriptions/listen", object{"notifications": object{"resourceSubscriptions": []string{"kv://alice/a"}}})
-	require.Equal(t, "internal", string(r.refusal(t).Code))
+	require.Equal(t, "internal", r.refusal(t).Code)
 	listenOver(t, s, aliceKey, 1, "kv://alice/b")
 	s.unheard(t, marked)
 }
