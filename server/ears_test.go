@@ -64,7 +64,7 @@ type notice struct {
 	} `json:"params"`
 }
 
-func (e *ear) hear(t testing.TB, n notice) {
+func (e *ear) hear(n notice) {
 	if n.Method != "notifications/resources/updated" {
 		return
 	}
@@ -79,8 +79,8 @@ func (e *ear) next(t testing.TB) string {
 	return receive(t, "a change is heard", e.heard)
 }
 
-// event gives the messages of an event stream to an ear, until it ends.
-func (e *ear) follow(t testing.TB, resp *http.Response, first chan<- notice) {
+// follow gives the messages of an event stream to an ear, until it ends.
+func (e *ear) follow(resp *http.Response, first chan<- notice) {
 	defer close(e.ended)
 	for r := bufio.NewScanner(resp.Body); r.Scan(); {
 		data, ok := strings.CutPrefix(r.Text(), "data: ")
@@ -95,7 +95,7 @@ func (e *ear) follow(t testing.TB, resp *http.Response, first chan<- notice) {
 			first <- n
 			first = nil
 		}
-		e.hear(t, n)
+		e.hear(n)
 	}
 }
 
@@ -124,7 +124,7 @@ func listenOver(t testing.TB, s *stack, key string, id int, uris ...string) *ear
 	e := newEar()
 	e.hush = func() { hush(); <-e.ended }
 	first := make(chan notice, 1)
-	go e.follow(t, resp, first)
+	go e.follow(resp, first)
 	ack := receive(t, "the acknowledgement", first)
 	require.Equal(t, "notifications/subscriptions/acknowledged", ack.Method)
 	e.acked = ack.Params.Notifications.ResourceSubscriptions
@@ -143,7 +143,7 @@ func ears(t testing.TB, c *session) (e *ear) {
 		}
 		e = newEar()
 		e.hush = func() { hush(); <-e.ended }
-		go e.follow(t, resp, nil)
+		go e.follow(resp, nil)
 		return true
 	})
 	t.Cleanup(e.hush)
@@ -169,7 +169,7 @@ func (c *stdio) listening(t testing.TB) *ear {
 		for line := range c.lines {
 			var n notice
 			if json.Unmarshal([]byte(line), &n) == nil {
-				e.hear(t, n)
+				e.hear(n)
 			}
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
@@ -16,13 +15,12 @@ type feeds struct {
 	seats   *sessions
 	streams *flight
 	ends    chan struct{} // closed when streams are to end
-	slow    *atomic.Int64 // cut off because they took nothing
 }
 
 func newFeeds(opt Options) feeds {
 	return feeds{
 		seats:   newSessions("streams of events", opt.MaxSubscribers, opt.MaxSubscribersPerPrincipal),
-		streams: newFlight(0), ends: make(chan struct{}), slow: new(atomic.Int64),
+		streams: newFlight(0), ends: make(chan struct{}),
 	}
 }
 
@@ -35,10 +33,6 @@ func (f *feeds) land() {
 
 // Subscribers is how many streams of events are open.
 func (s *Server) Subscribers() int { return s.feed.streams.now() }
-
-// SlowSubscribers is how many streams of events were cut off so far because their
-// clients took nothing.
-func (s *Server) SlowSubscribers() int64 { return s.feed.slow.Load() }
 
 // Parameters of a stream's URL.
 const (

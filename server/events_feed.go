@@ -255,19 +255,16 @@ func (f *feed) send(ctx context.Context, piece []byte) ending {
 	return endedGone
 }
 
-// ended counts and tells what an operator may want to know of a stream's end. That
-// rights were taken away is recorded as a refusal.
+// ended tells what an operator may want to know of a stream's end. That rights were
+// taken away is recorded as a refusal.
 func (f *feed) ended(why ending) {
-	fields := []zap.Field{zap.String("request_id", f.c.requestID), zap.String("subject", f.c.principal.Slug), zap.String("detail", string(why))}
+	f.log.Debug("events: ended", zap.String("request_id", f.c.requestID), zap.String("subject", f.c.principal.Slug), zap.String("detail", string(why)))
 	switch why {
 	case endedSlow:
-		f.feed.slow.Add(1)
-		f.log.Warn("events: cut off", append(fields, zap.String("remote", f.c.remote))...)
+		f.cutOffs.add(f.c.remote, f.c.requestID)
 	case endedRevoked:
 		f.reject(f.c, f.c.principal, fault.New(fault.Unauthenticated, string(why)))
 	case endedDenied:
 		f.reject(f.c, f.c.principal, fault.New(fault.Forbidden, string(why)))
-	default:
-		f.log.Debug("events: ended", fields...)
 	}
 }

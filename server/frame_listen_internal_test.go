@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -23,7 +22,7 @@ func TestFramesOfSubscriptions(t *testing.T) {
 	} {
 		for _, method := range []string{methodSubscribe, methodUnsubscribe} {
 			var refused *FrameError
-			require.True(t, errors.As(frame(method, params), &refused), "%.40s", params)
+			require.ErrorAs(t, frame(method, params), &refused, "%.40s", params)
 			require.Equal(t, codeInvalidParams, refused.Code)
 			require.NotContains(t, refused.Msg, "x")
 		}
@@ -36,7 +35,7 @@ func TestFramesOfSubscriptions(t *testing.T) {
 		`{"resourceSubscriptions":[` + long + `]}`, `{"resourceSubscriptions":` + list(101) + `}`,
 	} {
 		var refused *FrameError
-		require.True(t, errors.As(frame(methodListen, `"notifications":`+notifications), &refused), "%.60s", notifications)
+		require.ErrorAs(t, frame(methodListen, `"notifications":`+notifications), &refused, "%.60s", notifications)
 		require.Equal(t, codeInvalidParams, refused.Code)
 		require.NoError(t, frame("ping", `"notifications":`+notifications))
 	}

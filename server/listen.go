@@ -64,9 +64,13 @@ func (s *Server) newListener(ctx context.Context, req *mcp.SubscriptionsListenRe
 		if full := s.subscribers.take(p.ID(), len(uris)); full != nil {
 			return s.reject(c, p, full)
 		}
+		defer func() { // also where something panicked
+			if l == nil {
+				s.subscribers.give(p.ID(), len(uris))
+			}
+		}()
 		heard, err := s.opt.Runner.Listen(ctx, listenOf(c, p, uris))
 		if err != nil {
-			s.subscribers.give(p.ID(), len(uris))
 			return err
 		}
 		l = &listener{

@@ -257,9 +257,7 @@ func (a *answer) finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.finished = true
-	if a.h2 {
-		a.writing() // of what net/http sends when the handler has returned
-	}
+	a.writing() // of what net/http sends when the handler has returned
 	if a.timer != nil {
 		a.timer.Stop()
 	}

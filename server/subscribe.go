@@ -49,12 +49,9 @@ func (s *Server) addSubscription(ctx context.Context, session *mcp.ServerSession
 	if b == nil {
 		return s.reject(c, p, shuttingDown())
 	}
-	if full := b.reserve(p, uri); full != nil {
-		return s.reject(c, p, full)
-	}
-	l, err := s.opt.Runner.Listen(ctx, listenOf(c, p, []string{uri}))
-	b.add(c, p, uri, l)
-	return err
+	return b.subscribe(c, p, uri, func() (*tools.Listening, error) {
+		return s.opt.Runner.Listen(ctx, listenOf(c, p, []string{uri}))
+	})
 }
 
 // unsubscribe serves resources/unsubscribe. What is not subscribed to needs no

@@ -66,7 +66,7 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 			t.Run(way.name+" "+c.what, func(t *testing.T) {
 				conn := way.open(t, s, c.key, "t")
 				before := len(s.records(t, audit.Reject)) + len(s.records(t, audit.Outcome))
-				r := reply{}
+				var r reply
 				if strings.HasPrefix(way.name, "modern") {
 					r = conn.request(t, "subscriptions/listen", object{"notifications": object{"resourceSubscriptions": c.uris}})
 				} else {
@@ -82,10 +82,10 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 				all := append(s.records(t, audit.Reject), s.records(t, audit.Outcome)...)
 				require.Len(t, all, before+1, "one record of a refusal")
 				if way.name == "rpc" {
-					require.Equal(t, "invalid", string(r.refusal(t).Code), "there is no session to subscribe")
+					require.Equal(t, "invalid", r.refusal(t).Code, "there is no session to subscribe")
 					return
 				}
-				require.Equal(t, c.outcome, string(r.refusal(t).Code))
+				require.Equal(t, c.outcome, r.refusal(t).Code)
 			})
 		}
 	}

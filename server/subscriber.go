@@ -59,25 +59,39 @@ func newSubscriber(s *Server, session *mcp.ServerSession) *subscriber {
 	return b
 }
 
-// reserve makes room for one more URI, if it is one. changing is held from here
-// until add.
-func (b *subscriber) reserve(p *auth.Principal, uri string) *fault.Error {
+// subscribe has one more URI heard, if it is permitted.
+func (b *subscriber) subscribe(c *caller, p *auth.Principal, uri string, permit func() (*tools.Listening, error)) error {
 	b.changing.Lock()
+	defer b.changing.Unlock()
+	room, full := b.reserve(p, uri)
+	if full != nil {
+		return b.s.reject(c, p, full)
+	}
+	heard := false
+	defer func() { // also where something panicked
+		if !heard {
+			b.s.subscribers.give(p.ID(), room)
+		}
+	}()
+	l, err := permit()
+	if err == nil {
+		heard = b.add(c, p, l)
+	}
+	return err
+}
+
+// reserve makes room for one more URI, if it is one.
+func (b *subscriber) reserve(p *auth.Principal, uri string) (room int, full *fault.Error) {
 	b.mu.Lock()
 	asked := b.asked(p)
 	b.mu.Unlock()
-	full := (*fault.Error)(nil)
 	switch {
 	case slices.Contains(asked, uri):
+		return 0, nil
 	case len(asked) >= tools.MaxListenURIs:
-		full = fault.Field("/uri", "the session has as many subscriptions as it may, which is "+strconv.Itoa(tools.MaxListenURIs))
-	default:
-		full = b.s.subscribers.take(p.ID(), 1)
+		return 0, fault.Field("/uri", "the session has as many subscriptions as it may, which is "+strconv.Itoa(tools.MaxListenURIs))
 	}
-	if full != nil {
-		b.changing.Unlock()
-	}
-	return full
+	return 1, b.s.subscribers.take(p.ID(), 1)
 }
 
 // asked are the URIs that are subscribed to for a principal.
@@ -88,30 +102,23 @@ func (b *subscriber) asked(p *auth.Principal) []string {
 	return b.heard.Asked()
 }
 
-// add has a URI heard that was reserved and then permitted; nil: it was not.
-func (b *subscriber) add(c *caller, p *auth.Principal, uri string, l *tools.Listening) {
-	defer b.changing.Unlock()
+// add has what was permitted heard. It is false where the session is over.
+func (b *subscriber) add(c *caller, p *auth.Principal, l *tools.Listening) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	had := slices.Contains(b.asked(p), uri)
-	if l == nil || b.closed {
-		if !had {
-			b.s.subscribers.give(p.ID(), 1)
-		}
-		return
+	if b.closed {
+		return false
 	}
-	all := l
 	if b.heard != nil {
-		both, same := b.heard.With(l)
-		if same {
-			all = both
+		if both, same := b.heard.With(l); same {
+			l = both
 		} else { // over stdio: the process has another credential now
 			b.drop()
 		}
 	}
 	b.from, b.owner = c, p.ID()
-	b.hear(all)
-	b.signal()
+	b.hear(l)
+	return true
 }
 
 // remove ends the subscription to a URI, if there is one.
@@ -129,26 +136,24 @@ func (b *subscriber) remove(uri string) {
 		return
 	}
 	b.s.subscribers.give(b.owner, 1)
-	if b.feed != nil {
-		b.hear(rest)
-	}
-	b.heard = rest
+	b.hear(rest)
 	b.waiting.keep(rest.Gives)
 	b.sent.keep(rest.Gives)
 }
 
 // hear has what is heard replaced, and loses nothing: what the old feed has is
-// taken when the new one is there.
+// taken when the new one is there. Where there is none, the next check makes one.
 func (b *subscriber) hear(all *tools.Listening) {
 	old := b.feed
-	b.feed = b.s.subscribeTo(all)
+	if old != nil || b.heard == nil {
+		b.feed = b.s.subscribeTo(all)
+	}
 	if old != nil {
 		old.Close()
 		b.collect(b.heard, old.Take())
-	} else if b.heard != nil {
-		b.missed = true
 	}
 	b.heard = all
+	b.signal()
 }
 
 // drop ends all of it.
@@ -217,120 +222,4 @@ func (b *subscriber) close() {
 	defer b.mu.Unlock()
 	b.closed = true
 	b.drop()
-}
-
-// stream is where the session's notifications can go out now; nil: nowhere.
-func (b *subscriber) stream() *standing {
-	if b.stdio != nil {
-		return b.stdio
-	}
-	on := b.s.subscribers.stream(b.session.ID())
-	if on == b.served && b.broken {
-		return nil
-	}
-	return on
-}
-
-// hearsSome reports whether something is subscribed to.
-func (b *subscriber) hearsSome() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.heard != nil
-}
-
-// ready tells of changes, where they can be sent.
-func (b *subscriber) ready() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.feed == nil || b.stream() == nil {
-		return nil
-	}
-	return b.feed.Ready()
-}
-
-// tell sends what is to be sent, as far as the session may hear of it and its
-// stream takes it.
-func (b *subscriber) tell() {
-	b.mu.Lock()
-	heard, from, on := b.heard, b.from, b.stream()
-	b.mu.Unlock()
-	if heard == nil {
-		return
-	}
-	if on != nil {
-		from = on.from
-	}
-	checked := time.Now()
-	uris := b.due(heard, on, b.s.mayHear(b.over, from, heard))
-	for i, uri := range uris {
-		if time.Since(checked) > b.s.opt.Recheck/2 { // to be checked again
-			b.putBack(uris[i:], false)
-			return
-		}
-		if b.s.updated(b.over, b.session, uri, nil) != nil {
-			b.putBack(uris[i:], true)
-			return
-		}
-		b.note(uri)
-	}
-}
-
-// due are the URIs to be sent now on a stream, if what is heard is permitted.
-func (b *subscriber) due(heard *tools.Listening, on *standing, permitted bool) []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.heard != heard: // it changed meanwhile, which was signalled
-		return nil
-	case !permitted:
-		b.silence()
-		return nil
-	case b.feed == nil:
-		b.feed = b.s.subscribeTo(heard)
-	}
-	if on == nil {
-		return nil
-	}
-	b.from = on.from
-	if on != b.served {
-		for uri := range b.sent.all() {
-			if !b.waiting.add(uri) {
-				b.missed = true
-			}
-		}
-		b.served, b.broken, b.sent = on, false, uriSet{}
-	}
-	b.collect(heard, b.feed.Take())
-	if b.missed {
-		b.missed = false
-		b.collect(heard, events.Batch{Gap: true})
-	}
-	return b.waiting.take()
-}
-
-// putBack has URIs wait that could not be sent.
-func (b *subscriber) putBack(uris []string, broken bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.broken = broken
-	for _, uri := range uris {
-		if b.heard != nil && b.heard.Gives(uri) && !b.waiting.add(uri) {
-			b.missed = true
-		}
-	}
-	if !broken {
-		b.signal()
-	}
-}
-
-// note remembers that a change was sent.
-func (b *subscriber) note(uri string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.heard != nil && b.heard.Gives(uri) && !b.sent.add(uri) {
-		b.sent = uriSet{}
-		for _, all := range b.heard.Asked() {
-			b.sent.add(all)
-		}
-	}
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // subscribers bounds what is subscribed to, and knows the sessions of older
-// revisions that subscribed and their streams. Each subscriber but for one that has
-// just come or is about to go has a URI, so the bound on those is one on these.
+// revisions that subscribed and their streams. A session has one subscriber and one
+// stream at most, and keeps its subscriber to its end: so the bound on sessions is
+// one on these.
 type subscribers struct {
 	mu         sync.Mutex
 	max, maxOf int
