@@ -85,7 +85,7 @@ func launchKMS(ctx context.Context, bin string) (_ *KMS, err error) {
 			k.Stop()
 		}
 	}()
-	if k.port, err = freePorts(); err != nil {
+	if k.port, err = freePorts(""); err != nil {
 		return nil, err
 	}
 	k.Endpoint = "http://" + loopback(k.port)

@@ -79,7 +79,7 @@ func launchPostgres(ctx context.Context, bins string, as *account) (_ *Postgres,
 			p.Stop()
 		}
 	}()
-	if p.Port, err = freePorts(); err != nil {
+	if p.Port, err = freePorts(loopbackAddress); err != nil {
 		return nil, err
 	}
 	if err := p.makeCluster(ctx); err != nil {

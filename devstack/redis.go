@@ -73,7 +73,7 @@ func launchRedis(ctx context.Context, opt RedisOptions) (_ *Redis, err error) {
 			r.Stop()
 		}
 	}()
-	if r.port, err = freePorts(); err != nil {
+	if r.port, err = freePorts(loopbackAddress); err != nil {
 		return nil, err
 	}
 	if opt.TLS {

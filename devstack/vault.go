@@ -103,7 +103,7 @@ func launch(ctx context.Context, bin string, opt Options) (_ *Vault, err error) 
 			v.Stop()
 		}
 	}()
-	if v.port, err = freePorts(); err != nil {
+	if v.port, err = freePorts(loopbackAddress); err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{} // no proxy from the environment
@@ -232,21 +232,24 @@ func (v *Vault) key() secret.Text {
 
 func (v *Vault) listen() string { return loopback(v.port) }
 
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+const loopbackAddress = "127.0.0.1"
 
-// freePorts returns a port on which nobody listens now, nor on the next one.
-func freePorts() (int, error) {
+func loopback(port int) string { return net.JoinHostPort(loopbackAddress, strconv.Itoa(port)) }
+
+// freePorts returns a port of an address that nobody has now, nor the next one. No
+// address stands for all of them: of those, a connection from any has the port, too.
+func freePorts(address string) (int, error) {
 	for range 100 {
-		first, err := net.Listen("tcp", loopback(0))
+		first, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 		if err != nil {
 			return 0, err
 		}
 		port := first.Addr().(*net.TCPAddr).Port
-		second, err := net.Listen("tcp", loopback(port+1))
+		second, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port+1)))
 		_ = first.Close()
 		if err == nil {
 			return port, second.Close()
 		}
 	}
-	return 0, errors.New("no two free ports in a row on 127.0.0.1")
+	return 0, errors.New("no two free ports in a row")
 }
