@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // What makes this program the followers of BenchmarkFollowers: at which address, and
@@ -41,12 +43,27 @@ func followAsMany(addr, keys string) error {
 	return <-failed
 }
 
+// followAsOne follows with one stream. Where there is no room for it yet, those who
+// followed before have not been seen to go.
 func followAsOne(addr string, i int, key string, opened func()) error {
+	for {
+		err := followOnce(addr, i, key, opened)
+		if !errors.Is(err, errNoRoom) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+var errNoRoom = errors.New("there is no room for one more")
+
+func followOnce(addr string, i int, key string, opened func()) error {
 	from := net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%10))} // each has so many ports
 	conn, err := (&net.Dialer{LocalAddr: &from}).Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	if _, err = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: %s\r\n\r\n", key); err != nil {
 		return err
 	}
@@ -55,6 +72,9 @@ func followAsOne(addr string, i int, key string, opened func()) error {
 		n, err := conn.Read(buf)
 		if err != nil {
 			return fmt.Errorf("a follower's stream ended: %w", err)
+		}
+		if bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 503")) {
+			return errNoRoom
 		}
 		if opened != nil && bytes.Contains(buf[:n], []byte("\nid: ")) {
 			opened()
