@@ -43,6 +43,8 @@ func TestEveryWayInHears(t *testing.T) {
 		redisIs(t, a, true)
 		redisIs(t, b, true)
 		ears := stdioEars(t, v, env, devKey, "kv://dev/notice/")
+		handle := handleFor(t, a.url, withKey(devKey), obj{"uri": []string{"kv://dev/notice/"}})
+		ears = append(ears, feedEar(t, "a handle of another replica", b.url+"/events?token="+handle, http.Header{}, ears[0].session))
 		tellStory(t, ears, stdioEars(t, v, env, botKey, "kv://dev-bot/"), a, b)
 	})
 	t.Run("one process", func(t *testing.T) {
