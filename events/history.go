@@ -2,6 +2,7 @@ package events
 
 import (
 	"container/list"
+	"maps"
 	"slices"
 	"time"
 )
@@ -11,7 +12,8 @@ import (
 type history struct {
 	opt    Options
 	topics map[topicKey]*topic
-	order  *list.List // of *Event, oldest first
+	below  map[string]map[topicKey]*topic // those of owners below a path: who comes back does not look through all
+	order  *list.List                     // of *Event, oldest first
 	bytes  int
 	floor  Position // something at or before it was forgotten, nobody knows of whom; its Feed is that of all
 }
@@ -29,7 +31,7 @@ type topic struct {
 
 // newHistory is one that knows nothing of what was up to a position.
 func newHistory(opt Options, floor Position) *history {
-	return &history{opt: opt, topics: make(map[topicKey]*topic), order: list.New(), floor: floor}
+	return &history{opt: opt, topics: make(map[topicKey]*topic), below: make(map[string]map[topicKey]*topic), order: list.New(), floor: floor}
 }
 
 // add keeps an event, which is later than all before, and drops what is too much.
@@ -37,8 +39,7 @@ func (h *history) add(e *Event) {
 	key := topicKey{e.Owner, e.Type}
 	t := h.topics[key]
 	if t == nil {
-		t = &topic{}
-		h.topics[key] = t
+		t = h.begin(key)
 	}
 	t.events = append(t.events, h.order.PushBack(e))
 	h.bytes += e.size()
@@ -69,8 +70,53 @@ func (h *history) drop(el *list.Element) {
 	t.events, t.lost = t.events[1:], e.At
 	if len(t.events) == 0 {
 		h.raise(t.lost)
-		delete(h.topics, key)
+		h.end(key)
 	}
+}
+
+func (h *history) begin(key topicKey) *topic {
+	t := &topic{}
+	h.topics[key] = t
+	ancestors(key.owner, func(path string) bool {
+		switch {
+		case path == key.owner: // is found as it stands
+		case h.below[path] == nil:
+			h.below[path] = map[topicKey]*topic{key: t}
+		default:
+			h.below[path][key] = t
+		}
+		return true
+	})
+	return t
+}
+
+func (h *history) end(key topicKey) {
+	delete(h.topics, key)
+	ancestors(key.owner, func(path string) bool {
+		delete(h.below[path], key)
+		if len(h.below[path]) == 0 {
+			delete(h.below, path)
+		}
+		return true
+	})
+}
+
+// overlapping are the topics in which something that is of interest may be.
+func (h *history) overlapping(in *Interest) map[topicKey]*topic {
+	found := make(map[topicKey]*topic)
+	for _, root := range in.Roots {
+		maps.Copy(found, h.below[root])
+		ancestors(root, func(owner string) bool {
+			for _, typ := range Types() {
+				if t := h.topics[topicKey{owner, typ}]; t != nil {
+					found[topicKey{owner, typ}] = t
+				}
+			}
+			return true
+		})
+	}
+	maps.DeleteFunc(found, func(key topicKey, _ *topic) bool { return !in.overlaps(key.owner, key.typ) })
+	return found
 }
 
 func (h *history) raise(floor Position) {
@@ -85,10 +131,7 @@ func (h *history) since(after Position, s *Subscription) (found []*Event, ok boo
 	if after.Feed != h.floor.Feed || h.floor.After(after) {
 		return nil, false
 	}
-	for key, t := range h.topics {
-		if !s.interest.overlaps(key.owner, key.typ) {
-			continue
-		}
+	for _, t := range h.overlapping(&s.interest) {
 		if t.lost.After(after) {
 			return nil, false
 		}

@@ -9,3 +9,10 @@ func (b *Bus) PublishAtOnce(all ...Event) {
 	b.inbox.Unlock()
 	b.wake <- struct{}{}
 }
+
+// Known counts what the history has: events, topics, and paths above owners.
+func (b *Bus) Known() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.history.order.Len() + len(b.history.topics) + len(b.history.below)
+}
