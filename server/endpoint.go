@@ -123,7 +123,7 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 			return
 		}
 		c.id = bytes.Clone(frame.ID)
-		left()                                       // a stream is not waited for at shutdown
+		left() // a stream is not waited for at shutdown
 		a.stands()
 		e.streamBody(a, r, c, handler, body.Bytes()) //nolint:contextcheck // a stream ends with its credential, and at shutdown
 		return
