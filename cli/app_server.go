@@ -55,6 +55,7 @@ func (a *app) openServer(limiter *auth.Limiter, mode string) (*server.Server, er
 		OAuth:       server.OAuth{AuthorizationServers: authorizationServers(cfg)},
 		MaxSessions: cfg.HTTP.MaxSessions, KeepAlive: cfg.HTTP.Keepalive, MaxConnections: cfg.HTTP.MaxConnections,
 		MaxSubscribers: cfg.HTTP.MaxSubscribers, MaxSubscribersPerPrincipal: cfg.HTTP.MaxSubsOfOne,
+		MaxSubscriptions: cfg.HTTP.MaxSubscribed, MaxSubscriptionsPerPrincipal: cfg.HTTP.MaxSubscrOfOne,
 		// A call that may not be repeated is never cut off before its own end.
 		DrainTimeout: max(10*time.Second, cfg.Calls.Timeout+2*time.Second),
 		Ready:        ready,

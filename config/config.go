@@ -188,6 +188,8 @@ type HTTP struct {
 	MaxSessions    int           `env:"MAX_SESSIONS" default:"1000" min:"1" max:"100000" help:"MCP sessions that may be open at once."`
 	MaxSubscribers int           `env:"MAX_SUBSCRIBERS" default:"1000" min:"1" max:"100000" help:"Streams of /events that may be open at once. Each takes a connection, see MAX_CONNECTIONS, unless clients use HTTP/2."`
 	MaxSubsOfOne   int           `env:"MAX_SUBSCRIBERS_PER_PRINCIPAL" default:"100" min:"1" max:"100000" help:"How many of them one principal may have."`
+	MaxSubscribed  int           `env:"MAX_SUBSCRIPTIONS" default:"10000" min:"1" max:"1000000" help:"Subscriptions of MCP clients that may exist at once; each URI is one."`
+	MaxSubscrOfOne int           `env:"MAX_SUBSCRIPTIONS_PER_PRINCIPAL" default:"1000" min:"1" max:"1000000" help:"How many of them one principal may have."`
 	MaxConnections int           `env:"MAX_CONNECTIONS" default:"4096" min:"4" max:"1000000" help:"Connections that may be open at once; a quarter of them of one network. The limit of open files must be above it."`
 }
 

@@ -64,10 +64,26 @@ func (s *Server) identify(a *answer, r *http.Request, c *caller) bool {
 	return true
 }
 
+// streamWait is how long a stream waits at most for the answer who its caller is by
+// now, and for its client to take what is written, where WriteTimeout is not shorter:
+// neither is a time to look at the credential, and with Recheck each stays below the
+// five seconds after which a revoked one is not served any more.
+const streamWait = 2500 * time.Millisecond
+
+// again is the principal that what a caller showed gives by now.
+func (s *Server) again(ctx context.Context, c *caller) (*auth.Principal, error) {
+	ctx, cancel := context.WithTimeout(ctx, streamWait)
+	defer cancel()
+	if c.launch != nil {
+		return c.launch(ctx)
+	}
+	return s.opt.Authenticate(ctx, c.shown)
+}
+
 // identifyAgain finds the principal of what was shown when a stream was opened,
 // which may be another by now, or none.
 func (s *Server) identifyAgain(ctx context.Context, c *caller) (*auth.Principal, bool) {
-	p, err := s.opt.Authenticate(ctx, c.shown)
+	p, err := s.again(ctx, c)
 	if err != nil || p == nil || p.ID() != c.principal.ID() || p.Prefix != c.principal.Prefix {
 		return nil, false
 	}

@@ -123,7 +123,8 @@ func (e *endpoint) post(a *answer, r *http.Request, c *caller, choose func(*answ
 			return
 		}
 		c.id = bytes.Clone(frame.ID)
-		left()                                       // a stream is not waited for at shutdown
+		left() // a stream is not waited for at shutdown
+		a.stands()
 		e.streamBody(a, r, c, handler, body.Bytes()) //nolint:contextcheck // a stream ends with its credential, and at shutdown
 		return
 	}
@@ -277,6 +278,7 @@ func (e *endpoint) stream(a *answer, r *http.Request, c *caller, handler http.Ha
 	defer cancel()
 	defer context.AfterFunc(e.streams, cancel)()
 	session, on := r.Header.Get(headerSession), &standing{from: c}
+	a.stands()
 	a.opened = func() { e.subscribers.opened(session, on) } // the SDK took it
 	go e.keepSession(ctx, r, c, session)
 	defer e.subscribers.closed(session, on)

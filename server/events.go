@@ -89,6 +89,7 @@ func readWish(r *http.Request) (w wish, f *fault.Error) {
 // happens. It is short, since its stack is held for as long as the stream is open.
 func (s *Server) follow(a *answer, r *http.Request, c *caller) {
 	c.transport = transportFeed
+	a.stands()
 	f := s.openFeed(a, r, c)
 	if f == nil {
 		return

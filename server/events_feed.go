@@ -20,11 +20,6 @@ import (
 
 // Bounds of one stream of events.
 const (
-	// feedWrite is how long a piece may take to be written, where WriteTimeout is not
-	// shorter: a write under way is no time to look at the credential, and with
-	// Recheck this stays below the five seconds after which a revoked one is not
-	// served any more.
-	feedWrite = 2500 * time.Millisecond
 	feedPiece = 16 << 10 // bytes after which what is to be written is, and permission is looked at again
 
 	// How long clients wait before they connect again, in milliseconds: not all of
@@ -161,11 +156,9 @@ func (f *feed) permitted(ctx context.Context) ending {
 	if !f.until.IsZero() && !f.checked.Before(f.until) {
 		return endedExpired
 	}
-	ctx, cancel := context.WithTimeout(ctx, feedWrite)
-	defer cancel()
 	p, ok := f.identifyAgain(ctx, f.c)
 	switch {
-	case ctx.Err() != nil && f.gone(ctx):
+	case ctx.Err() != nil:
 		return endedGone
 	case !ok:
 		return endedRevoked
@@ -175,9 +168,6 @@ func (f *feed) permitted(ctx context.Context) ending {
 	f.until = p.ExpiresAt
 	return ""
 }
-
-// gone reports whether a context ended because its request did.
-func (f *feed) gone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // pieces are what streams write from.
 var pieces = sync.Pool{New: func() any { return new([]byte) }}
@@ -234,7 +224,7 @@ func (f *feed) send(ctx context.Context, piece []byte) ending {
 		}
 	}
 	start := time.Now()
-	until := start.Add(min(f.opt.WriteTimeout, feedWrite))
+	until := start.Add(f.a.most)
 	expires := !f.until.IsZero() && f.until.Before(until)
 	if expires {
 		until = f.until

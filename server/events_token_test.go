@@ -180,6 +180,25 @@ func TestEventTokensAreBounded(t *testing.T) {
 	makeHandle(t, s, bobKey, `{}`)
 }
 
+// What handles take is bounded by principal as well: a few of the largest leave room
+// for those of others.
+func TestEventTokensOfOneAreBoundedInBytes(t *testing.T) {
+	s := listen(t, withStreams(t, events.Options{}))
+	long := `"kv://alice/` + strings.Repeat(strings.Repeat("x", 100)+"/", 4) + `x",`
+	body := `{"uri":[` + strings.TrimSuffix(strings.Repeat(long, 100), ",") + `]}`
+	status, made := 0, 0
+	for ; made < 64; made++ {
+		status = s.do(t, http.MethodPost, "/events/tokens", body, "X-API-Key", aliceKey, "Content-Type", "application/json").status
+		if status != http.StatusCreated {
+			break
+		}
+	}
+	require.Equal(t, http.StatusTooManyRequests, status)
+	require.LessOrEqual(t, made*len(body), 1<<20)
+	require.Greater(t, made, 10)
+	makeHandle(t, s, bobKey, `{}`)
+}
+
 // peeking is a TokenStore that shows what is stored.
 type peeking struct {
 	mu     sync.Mutex

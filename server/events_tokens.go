@@ -13,16 +13,20 @@ const (
 	maxTokens      = 4096
 	maxTokensOfOne = 64
 	maxTokenBytes  = 32 << 20
+	maxBytesOfOne  = 1 << 20
 )
 
 // memoryTokens is a TokenStore of one process.
 type memoryTokens struct {
 	mu      sync.Mutex
 	records map[string]storedToken
-	held    map[string]int // by owner
+	held    map[string]holding // by owner
 	bytes   int
 	swept   time.Time
 }
+
+// holding is what an owner has.
+type holding struct{ tokens, bytes int }
 
 type storedToken struct {
 	owner   string
@@ -31,7 +35,7 @@ type storedToken struct {
 }
 
 func newMemoryTokens() *memoryTokens {
-	return &memoryTokens{records: make(map[string]storedToken), held: make(map[string]int)}
+	return &memoryTokens{records: make(map[string]storedToken), held: make(map[string]holding)}
 }
 
 // Put keeps a record.
@@ -39,14 +43,15 @@ func (m *memoryTokens) Put(_ context.Context, name, owner string, record []byte,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(time.Now())
+	had := m.held[owner]
 	switch {
-	case m.held[owner] >= maxTokensOfOne:
+	case had.tokens >= maxTokensOfOne || had.bytes+len(record) > maxBytesOfOne:
 		return tooManyTokens(fault.RateLimited, "too many handles of this principal; one can be used again until it expires")
 	case len(m.records) >= maxTokens || m.bytes+len(record) > maxTokenBytes:
 		return tooManyTokens(fault.Unavailable, "too many handles at this server")
 	}
 	m.records[name] = storedToken{owner, record, expires}
-	m.held[owner]++
+	m.held[owner] = holding{had.tokens + 1, had.bytes + len(record)}
 	m.bytes += len(record)
 	return nil
 }
@@ -79,7 +84,8 @@ func (m *memoryTokens) sweep(now time.Time) {
 		}
 		delete(m.records, name)
 		m.bytes -= len(t.record)
-		if m.held[t.owner]--; m.held[t.owner] == 0 {
+		has := m.held[t.owner]
+		if m.held[t.owner] = (holding{has.tokens - 1, has.bytes - len(t.record)}); has.tokens == 1 {
 			delete(m.held, t.owner)
 		}
 	}

@@ -2,12 +2,10 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"vault-mcp/auth"
-	"vault-mcp/fault"
 	"vault-mcp/tools"
 )
 
@@ -16,13 +14,9 @@ import (
 
 // listPrompts shows the prompts that the caller may use, on one page.
 func (s *Server) listPrompts(ctx context.Context, _ mcp.MethodHandler, req *mcp.ListPromptsRequest, c *caller) (mcp.Result, error) {
-	p, err := c.who(ctx)
-	switch {
-	case err != nil:
-	case !p.Valid(time.Now()):
-		err = fault.New(fault.Unauthenticated, "the credential is missing or has expired")
-	case req.Params != nil && req.Params.Cursor != "":
-		err = fault.New(fault.Invalid, "there is no further page, so there is no such cursor")
+	p, err := s.present(ctx, c)
+	if err == nil && req.Params != nil && req.Params.Cursor != "" {
+		err = onePage()
 	}
 	if err != nil {
 		return nil, promptError(s.reject(c, p, err), c)

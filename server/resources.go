@@ -78,7 +78,7 @@ func (s *Server) listResources(ctx context.Context, _ mcp.MethodHandler, req *mc
 func (s *Server) listTemplates(ctx context.Context, _ mcp.MethodHandler, req *mcp.ListResourceTemplatesRequest, c *caller) (mcp.Result, error) {
 	p, err := s.present(ctx, c)
 	if err == nil && req.Params != nil && req.Params.Cursor != "" {
-		err = fault.Field("/cursor", "must not be given: there is one page")
+		err = onePage()
 	}
 	if err != nil {
 		return nil, protocolError(s.reject(c, p, err), req.ProtocolVersion(), c.requestID)
@@ -91,6 +91,9 @@ func (s *Server) listTemplates(ctx context.Context, _ mcp.MethodHandler, req *mc
 	}
 	return &mcp.ListResourceTemplatesResult{Cacheable: uncached, ResourceTemplates: shown}, nil
 }
+
+// onePage refuses the cursor of a list that has one page.
+func onePage() *fault.Error { return fault.Field("/cursor", "must not be given: there is one page") }
 
 // present is the principal of a request that only shows what there is.
 func (s *Server) present(ctx context.Context, c *caller) (*auth.Principal, error) {

@@ -31,6 +31,8 @@ type answer struct {
 	rc *http.ResponseController
 	h2 bool // HTTP/2
 
+	most time.Duration // that a write may take
+
 	mu       sync.Mutex // guards what follows, and every write
 	began    bool
 	finished bool
@@ -46,14 +48,14 @@ type answer struct {
 }
 
 func (s *Server) newAnswer(w http.ResponseWriter, c *caller, protocol int) *answer {
-	a := &answer{s: s, c: c, w: w, rc: http.NewResponseController(w), h2: protocol >= 2}
+	a := &answer{s: s, c: c, w: w, rc: http.NewResponseController(w), h2: protocol >= 2, most: s.opt.WriteTimeout}
 	a.written() // the deadline of setDeadlines is for those who need no answer
 	return a
 }
 
 // writing sets the deadline of what is written next.
 func (a *answer) writing() {
-	a.until = time.Now().Add(a.s.opt.WriteTimeout)
+	a.until = time.Now().Add(a.most)
 	_ = a.rc.SetWriteDeadline(a.until)
 }
 
@@ -66,6 +68,9 @@ func (a *answer) broke(err error) error {
 	}
 	return err
 }
+
+// stands makes it the answer of a stream that lasts as long as its credential.
+func (a *answer) stands() { a.most = min(a.most, streamWait) }
 
 // written ends the deadline where it would end more than a write.
 func (a *answer) written() {

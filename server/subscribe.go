@@ -89,12 +89,7 @@ func listenOf(c *caller, p *auth.Principal, uris []string) tools.Listen {
 // mayHear reports whether what a caller showed still gives a principal who may hear
 // what it listens to.
 func (s *Server) mayHear(ctx context.Context, c *caller, l *tools.Listening) bool {
-	p, err := c.principal, error(nil)
-	if c.launch != nil {
-		p, err = c.launch(ctx)
-	} else {
-		p, err = s.opt.Authenticate(ctx, c.shown)
-	}
+	p, err := s.again(ctx, c)
 	return err == nil && l.Permits(p)
 }
 
