@@ -46,7 +46,8 @@ type heard struct {
 
 // Listen holds a request against the principal's limit and rights, and records
 // it. A secret's changes may be heard by who may read it, and a folder's by who
-// may list it. The error is a *fault.Error.
+// may list it; the calls of those whose own a folder holds, by whose tree it is in.
+// The error is a *fault.Error.
 func (r *Runner) Listen(ctx context.Context, l Listen) (*Listening, error) {
 	if l.RequestID == "" {
 		l.RequestID = NewRequestID()
@@ -182,13 +183,13 @@ func (l *Listening) needs() (list []string) {
 // Interest is what a subscription to a Bus wants for it.
 func (l *Listening) Interest() events.Interest {
 	in := events.Interest{Types: l.types, Match: func(e *events.Event) bool {
-		return e.Type != events.ResourceChanged || l.covers(e.Path)
+		if e.Type == events.ToolCompleted { // it is about a principal, whose own a folder may hold
+			return slices.ContainsFunc(l.asked, func(h heard) bool { return h.folder && events.Contains(h.whole, e.Path) })
+		}
+		return l.covers(e.Path)
 	}}
 	for _, h := range l.asked {
 		in.Roots = append(in.Roots, h.whole)
-	}
-	if slices.Contains(l.types, events.ToolCompleted) { // these are about principals
-		in.Roots = append(in.Roots, l.principal.Prefix)
 	}
 	slices.Sort(in.Roots)
 	in.Roots = slices.Compact(in.Roots)
