@@ -50,6 +50,7 @@ func (c *changesMade) of(owner string) map[string]written {
 
 // write writes secrets in turn until it is told to stop.
 func (c *changesMade) write(t *testing.T, call caller, owner string, writer int, stop <-chan struct{}) {
+	t.Helper()
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
@@ -70,6 +71,7 @@ func (c *changesMade) write(t *testing.T, call caller, owner string, writer int,
 }
 
 func assertServed(t *testing.T, got reply) bool {
+	t.Helper()
 	if got.failed {
 		t.Errorf("a write is refused: %v", got.body)
 	}

@@ -81,8 +81,7 @@ func (r run) readEntry(m redis.XMessage) (entry, error) {
 		return en, nil
 	}
 	e := &Event{At: at, doubt: isDoubt}
-	if jsonv2.Unmarshal([]byte(text+doubted), e) != nil || e.Type == "" || e.Owner == "" || e.Version < 0 || !Contains(e.Owner, e.Path) ||
-		e.Type == ToolCompleted && e.Path != e.Owner {
+	if !e.read(text + doubted) {
 		return en, nil
 	}
 	en.gap = false
@@ -92,6 +91,13 @@ func (r run) readEntry(m redis.XMessage) (entry, error) {
 		}
 	}
 	return en, nil
+}
+
+// read reads an event's text. It is false where the text is none of ours.
+func (e *Event) read(text string) bool {
+	err := jsonv2.Unmarshal([]byte(text), e)
+	return err == nil && e.Type != "" && e.Owner != "" && e.Version >= 0 && Contains(e.Owner, e.Path) &&
+		(e.Type != ToolCompleted || e.Path == e.Owner)
 }
 
 // position reads the id of an entry.
