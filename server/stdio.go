@@ -64,7 +64,8 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 	err = errors.Join(err, s.finishCalls()) //nolint:contextcheck // has bounds of its own
 	s.end()
 	s.flows.land()
-	within(forcedGrace, s.flows) // who tells of changes; one that waits for the output ends with the process
+	// Who tells of changes; one that waits for the output ends with the process.
+	within(forcedGrace, s.flows) //nolint:contextcheck // has a bound of its own
 	s.log.Info("stopped", zap.String("transport", transportStdio))
 	return errors.Join(err, conn.fault())
 }
