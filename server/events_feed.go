@@ -182,7 +182,8 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 			pieces.Put(piece)
 		}
 	}()
-	out := append((*piece)[:0], first...)
+	out := (*piece)[:0]
+	out = append(out, first...)
 	switch {
 	case b.Gap:
 		out = f.appendResync(out, f.ids.Place(b.GapAt), f.missed)
@@ -253,8 +254,9 @@ func (f *feed) ended(why ending) {
 	case endedSlow:
 		f.cutOffs.add(f.c.remote, f.c.requestID)
 	case endedRevoked:
-		f.reject(f.c, f.c.principal, fault.New(fault.Unauthenticated, string(why)))
+		_ = f.reject(f.c, f.c.principal, fault.New(fault.Unauthenticated, string(why))) // nobody is there to be told
 	case endedDenied:
-		f.reject(f.c, f.c.principal, fault.New(fault.Forbidden, string(why)))
+		_ = f.reject(f.c, f.c.principal, fault.New(fault.Forbidden, string(why)))
+	case endedGone, endedShutdown, endedExpired: // as streams do
 	}
 }

@@ -94,7 +94,7 @@ type Options struct {
 	KeepAlive      time.Duration // between comments on an idle stream, default 15 s
 	SessionTimeout time.Duration // an unused session ends, default 30 min
 	ReadTimeout    time.Duration // to send a body, default 15 s
-	WriteTimeout   time.Duration // to take what is written, default 15 s
+	WriteTimeout   time.Duration // to take what is written, default 15 s; on a stream never more than streamWait
 	Recheck        time.Duration // between checks of a stream's credential, default 2 s
 	DrainTimeout   time.Duration // for what is under way at shutdown, default 10 s
 

@@ -63,6 +63,9 @@ func (s *Server) ServeStdio(ctx context.Context, in io.Reader, out io.Writer, la
 	}
 	err = errors.Join(err, s.finishCalls()) //nolint:contextcheck // has bounds of its own
 	s.end()
+	s.flows.land()
+	// Who tells of changes; one that waits for the output ends with the process.
+	within(forcedGrace, s.flows) //nolint:contextcheck // has a bound of its own
 	s.log.Info("stopped", zap.String("transport", transportStdio))
 	return errors.Join(err, conn.fault())
 }
@@ -156,7 +159,7 @@ func (c *stdioConn) pump() {
 		case errors.Is(err, errLineTooLong):
 			c.refuse(nil, &FrameError{codeInvalidRequest, "the message is larger than 4 MiB"})
 			continue
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), err != nil && isClosed(c.stopped): // we close it ourselves when we are done
 			c.stop(nil)
 			return
 		case err != nil:

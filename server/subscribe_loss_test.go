@@ -36,7 +36,7 @@ func TestReconnectingSessionHasTheLastChanges(t *testing.T) {
 			}
 		}
 	}
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test
+	rng := rand.New(rand.NewPCG(1, 2))
 	change := func() {
 		path := []string{"a", "f/x", "f/y/z", fmt.Sprint("many/", rng.IntN(200))}[rng.IntN(4)]
 		mu.Lock()

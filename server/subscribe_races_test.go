@@ -1,12 +1,15 @@
 package server_test
 
 import (
+	"context"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"vault-mcp/auth"
 	"vault-mcp/server"
 	"vault-mcp/tools"
 )
@@ -57,4 +60,26 @@ func TestPanicLeavesRoom(t *testing.T) {
 	require.Equal(t, "internal", r.refusal(t).Code)
 	listenOver(t, s, aliceKey, 1, "kv://alice/b")
 	s.unheard(t, marked)
+}
+
+// Over stdio, too, nothing is told any more when serving has ended.
+func TestStdioEndsWithItsSubscriptions(t *testing.T) {
+	bus, with := withEvents(t)
+	p := new(trap)
+	s := listen(t, with, recheckNever)
+	c := serveStdio(t, s, "t", func(ctx context.Context) (*auth.Principal, error) {
+		p.pass()
+		return s.keys.authenticate(ctx, auth.Presented{Header: http.Header{"X-Api-Key": {aliceKey}}})
+	})
+	c.initialize(t, legacy)
+	subscribeIn(t, c, "kv://alice/a")
+	changed(bus, "mcp/alice/a")
+	require.Contains(t, c.line(t).raw, "kv://alice/a")
+	reached, release := p.hold()
+	changed(bus, "mcp/alice/a")
+	receive(t, "the check before the delivery", reached)
+	time.AfterFunc(200*time.Millisecond, release)
+	c.stop()
+	require.NoError(t, c.stopped(t))
+	require.Zero(t, bus.Subscribers())
 }
