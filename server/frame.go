@@ -258,6 +258,8 @@ func (g *gate) conclude() {
 	case g.frame.Method == methodGetPrompt, g.frame.Method == methodComplete:
 		g.checkPrompt()
 		return
+	case g.params.lookalike && g.frame.Method == methodListen:
+		g.fail(codeInvalidParams, msgLookalike)
 	case g.params.notifications && g.frame.Method == methodListen:
 		g.fail(codeInvalidParams, "params.notifications must be an object, with true and false, and resourceSubscriptions a list of at most 100 URIs")
 	case g.frame.Method != methodCall:

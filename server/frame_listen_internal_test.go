@@ -29,6 +29,10 @@ func TestFramesOfSubscriptions(t *testing.T) {
 		require.NoError(t, frame("ping", params))
 	}
 	list := func(n int) string { return `[` + strings.TrimSuffix(strings.Repeat(`"kv://a/b",`, n), ",") + `]` }
+	for _, name := range []string{`Notifications`, `notification\u0073`} {
+		var refused *FrameError
+		require.ErrorAs(t, frame(methodListen, `"`+name+`":{}`), &refused, name)
+	}
 	for _, notifications := range []string{
 		`1`, `null`, `[]`, `{"toolsListChanged":1}`, `{"toolsListChanged":"yes"}`, `{"resourceSubscriptions":"kv://a/b"}`,
 		`{"resourceSubscriptions":null}`, `{"resourceSubscriptions":[1]}`, `{"resourceSubscriptions":[["kv://a/b"]]}`,

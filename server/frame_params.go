@@ -61,7 +61,7 @@ func (g *gate) metaMember(name []byte) error {
 }
 
 // countingMembers are the members of params that count with some method.
-var countingMembers = []string{"name", "arguments", "uri", "cursor", "ref", "argument", "context", "_meta", "inputResponses", "requestState"}
+var countingMembers = []string{"name", "arguments", "uri", "cursor", "ref", "argument", "context", "notifications", "_meta", "inputResponses", "requestState"}
 
 // isLookalike reports whether a name of the params is one of those that count, in
 // another case or written with an escape.
