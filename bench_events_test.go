@@ -139,6 +139,7 @@ func BenchmarkFollowers(b *testing.B) {
 			for _, w := range worlds {
 
 				end := startFollowers(b, p.url, w.keys)
+				time.Sleep(benchTime) // what it took to let them in, or go, is over then
 				for _, callers := range []int{1, 16} {
 					s, err := measure(callers, benchTime, p.cmd.Process.Pid, write)
 					require.NoError(b, err, w.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"runtime"
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
@@ -15,12 +16,14 @@ type feeds struct {
 	seats   *sessions
 	streams *flight
 	ends    chan struct{} // closed when streams are to end
+	turns   chan struct{} // holds one for each stream that is at work
 }
 
 func newFeeds(opt Options) feeds {
 	return feeds{
 		seats:   newSessions("streams of events", opt.MaxSubscribers, opt.MaxSubscribersPerPrincipal),
 		streams: newFlight(0), ends: make(chan struct{}),
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +22,14 @@ import (
 // Bounds of one stream of events.
 const (
 	feedPiece = 16 << 10 // bytes after which what is to be written is, and permission is looked at again
+
+	// feedRest is the least time between two deliveries. The first of many changes is
+	// told at once, and those that come in a rush after it together, so that the
+	// processors are left to calls.
+	feedRest = 20 * time.Millisecond
+
+	// feedTurn is how long a stream waits for its turn at most: see takeTurn.
+	feedTurn = 250 * time.Millisecond
 
 	// How long clients wait before they connect again, in milliseconds: not all of
 	// them at once, when a server has gone.
@@ -39,9 +48,12 @@ type feed struct {
 	timer     *time.Timer
 	missed    string // why, of the next gap
 
+	holds bool // it is its turn
+
 	until   time.Time // when the credential expires; zero: does not
 	checked time.Time // when it was last looked at
 	sent    time.Time // when something was last written
+	told    time.Time // when events last were
 }
 
 // ending says why a stream ended; empty while it has not.
@@ -118,24 +130,62 @@ func (f *feed) begin(ctx context.Context) ending {
 
 // turn waits until there is something to do, and does it.
 func (f *feed) turn(ctx context.Context) ending {
-	f.timer.Reset(f.idle())
-	select {
-	case <-ctx.Done():
-		return endedGone
-	case <-f.feed.ends:
-		return endedShutdown
-	case <-f.sub.Ready():
-	case <-f.timer.C:
+	if rest := feedRest - time.Since(f.told); rest > 0 {
+		if why := f.wait(ctx, rest, nil); why != "" {
+			return why
+		}
 	}
+	if why := f.wait(ctx, f.idle(), f.sub.Ready()); why != "" {
+		return why
+	}
+	f.takeTurn()
+	defer f.giveTurn()
 	if why := f.permitted(ctx); why != "" {
 		return why
 	}
 	b := f.sub.Take()
 	switch {
 	case b.Gap || len(b.Events) > 0:
-		return f.deliver(ctx, nil, b)
+		why := f.deliver(ctx, nil, b)
+		f.told = time.Now()
+		return why
 	case time.Since(f.sent) >= f.opt.KeepAlive:
 		return f.deliver(ctx, []byte(": keep-alive\n"), b)
+	}
+	return ""
+}
+
+// takeTurn waits until few other streams are at work. A change wakes all that hear of
+// it at once, and a call whose answer is ready would have to wait for each of them to
+// have been served. A turn ends before anything is written, which may take long; and
+// where one takes long all the same, others do not wait for it.
+func (f *feed) takeTurn() {
+	f.timer.Reset(feedTurn)
+	select {
+	case f.feed.turns <- struct{}{}:
+		f.holds = true
+		runtime.Gosched() // who gets a turn would go before all others
+	case <-f.timer.C:
+	}
+}
+
+func (f *feed) giveTurn() {
+	if f.holds {
+		f.holds = false
+		<-f.feed.turns
+	}
+}
+
+// wait is for so long, or until there is something to take.
+func (f *feed) wait(ctx context.Context, long time.Duration, ready <-chan struct{}) ending {
+	f.timer.Reset(long)
+	select {
+	case <-ctx.Done():
+		return endedGone
+	case <-f.feed.ends:
+		return endedShutdown
+	case <-ready:
+	case <-f.timer.C:
 	}
 	return ""
 }
@@ -218,6 +268,7 @@ func (f *feed) appendResync(b []byte, id, reason string) []byte {
 // send writes a piece. Before it, permission is looked at if that is due: earlier
 // pieces may have taken long.
 func (f *feed) send(ctx context.Context, piece []byte) ending {
+	f.giveTurn()
 	if time.Since(f.checked) >= f.opt.Recheck {
 		if why := f.permitted(ctx); why != "" {
 			return why
