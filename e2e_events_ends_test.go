@@ -23,7 +23,13 @@ type openEar struct {
 	name  string
 	heard chan string
 	when  chan time.Time // of each that is heard
-	ended chan error     // what came last
+	ended chan streamEnd
+}
+
+// streamEnd is how a stream ended, and when.
+type streamEnd struct {
+	err error
+	at  time.Time
 }
 
 // openEars opens a stream in each way at a server, all with one credential.
@@ -74,10 +80,10 @@ func openEars(t testing.TB, p *process, credential http.Header, uri string) (ear
 
 // listenTo tells of each data that comes on a stream, and of its end.
 func listenTo(name string, resp *http.Response) *openEar {
-	e := &openEar{name: name, heard: make(chan string, 1000), when: make(chan time.Time, 1000), ended: make(chan error, 1)}
+	e := &openEar{name: name, heard: make(chan string, 1000), when: make(chan time.Time, 1000), ended: make(chan streamEnd, 1)}
 	go func() {
 		defer func() { _ = resp.Body.Close() }()
-		e.ended <- eachData(resp.Body, func(data string) {
+		err := eachData(resp.Body, func(data string) {
 			if strings.Contains(data, "kv://") && !strings.Contains(data, "acknowledged") {
 				e.heard <- data
 				e.when <- time.Now()
@@ -85,6 +91,7 @@ func listenTo(name string, resp *http.Response) *openEar {
 				e.heard <- "result"
 			}
 		})
+		e.ended <- streamEnd{err, time.Now()}
 	}()
 	return e
 }
@@ -98,10 +105,10 @@ func (e *openEar) hears(t *testing.T, what string) {
 func (e *openEar) ends(t *testing.T, after time.Time) error {
 	t.Helper()
 	select {
-	case err := <-e.ended:
-		require.Less(t, time.Since(after), endsWithin, e.name)
-		return err
-	case <-time.After(time.Until(after.Add(endsWithin))):
+	case end := <-e.ended:
+		require.Less(t, end.at.Sub(after), endsWithin, e.name)
+		return end.err
+	case <-time.After(max(time.Second, time.Until(after.Add(endsWithin)))):
 		require.Fail(t, "it does not end", e.name)
 		return nil
 	}

@@ -234,3 +234,17 @@ func TestEventsRetryIsSpread(t *testing.T) {
 	}
 	require.Greater(t, len(seen), 5)
 }
+
+// The first of several changes is told at once, and the next after a rest.
+func TestEventsInARush(t *testing.T) {
+	s := listen(t, withStreams(t, events.Options{}))
+	f := follow(t, s, aliceKey, "type=resource.changed").placed(t)
+	start := time.Now()
+	for i := range 4 {
+		s.opt.Events.Publish(events.Event{
+			Type: events.ResourceChanged, Path: numbered("mcp/alice/rush", i), Owner: "mcp/alice", Subject: "alice", Tool: "kv.write", Time: start,
+		})
+		require.Contains(t, f.event(t).data, numbered("kv://alice/rush", i))
+	}
+	require.GreaterOrEqual(t, time.Since(start), 3*20*time.Millisecond)
+}
