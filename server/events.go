@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"time"
 
 	"vault-mcp/auth"
 	"vault-mcp/fault"
@@ -17,13 +18,14 @@ type feeds struct {
 	streams *flight
 	ends    chan struct{} // closed when streams are to end
 	turns   chan struct{} // holds one for each stream that is at work
+	frames  *frames
 }
 
 func newFeeds(opt Options) feeds {
 	return feeds{
 		seats:   newSessions("streams of events", opt.MaxSubscribers, opt.MaxSubscribersPerPrincipal),
 		streams: newFlight(0), ends: make(chan struct{}),
-		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), frames: &frames{},
 	}
 }
 
@@ -32,6 +34,11 @@ func (f *feeds) land() {
 	if f.streams.land() {
 		close(f.ends)
 	}
+}
+
+// rest is how long a stream rests after a delivery.
+func (f *feeds) rest() time.Duration {
+	return min(feedRest+time.Duration(f.streams.now())*feedRestFor, feedRestMost)
 }
 
 // Subscribers is how many streams of events are open.

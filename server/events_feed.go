@@ -23,10 +23,13 @@ import (
 const (
 	feedPiece = 16 << 10 // bytes after which what is to be written is, and permission is looked at again
 
-	// feedRest is the least time between two deliveries. The first of many changes is
-	// told at once, and those that come in a rush after it together, so that the
-	// processors are left to calls.
-	feedRest = 20 * time.Millisecond
+	// feedRest is the least time between two deliveries, and feedRestFor what each
+	// open stream adds to it, up to feedRestMost. The first of many changes is told at
+	// once, and those that come in a rush after it together, so that the processors
+	// are left to calls.
+	feedRest     = 20 * time.Millisecond
+	feedRestFor  = 10 * time.Microsecond
+	feedRestMost = 100 * time.Millisecond
 
 	// feedTurn is how long a stream waits for its turn at most: see takeTurn.
 	feedTurn = 250 * time.Millisecond
@@ -44,6 +47,7 @@ type feed struct {
 	c         *caller
 	listening *tools.Listening
 	ids       events.IDs
+	view      string // names what ids and listening make of an event
 	sub       *events.Subscription
 	timer     *time.Timer
 	missed    string // why, of the next gap
@@ -79,6 +83,7 @@ const (
 func (f *feed) subscribe(listening *tools.Listening, lastID string) {
 	f.listening = listening
 	f.ids = events.NewIDs(f.opt.Key, f.c.principal.ID())
+	f.view = f.c.principal.ID() + "|" + f.c.principal.Prefix
 	interest := listening.Interest()
 	if interest.Resume = lastID != ""; interest.Resume {
 		var ok bool
@@ -130,7 +135,7 @@ func (f *feed) begin(ctx context.Context) ending {
 
 // turn waits until there is something to do, and does it.
 func (f *feed) turn(ctx context.Context) ending {
-	if rest := feedRest - time.Since(f.told); rest > 0 {
+	if rest := f.feed.rest() - time.Since(f.told); rest > 0 {
 		if why := f.wait(ctx, rest, nil); why != "" {
 			return why
 		}
@@ -247,8 +252,10 @@ func (f *feed) deliver(ctx context.Context, first []byte, b events.Batch) ending
 			}
 			out = out[:0]
 		}
-		id := f.ids.Event(e.At)
-		out = appendEvent(out, id, string(e.Type), f.listening.Message(e, id))
+		out = append(out, f.feed.frames.of(e, f.view, func() []byte {
+			id := f.ids.Event(e.At)
+			return appendEvent(nil, id, string(e.Type), f.listening.Message(e, id))
+		})...)
 	}
 	*piece = out
 	return f.send(ctx, out)

@@ -185,7 +185,7 @@ func TestEventTokensAreBounded(t *testing.T) {
 func TestEventTokensOfOneAreBoundedInBytes(t *testing.T) {
 	s := listen(t, withStreams(t, events.Options{}))
 	long := `"kv://alice/` + strings.Repeat(strings.Repeat("x", 100)+"/", 4) + `x",`
-	body := `{"uri":[` + strings.TrimSuffix(strings.Repeat(long, 100), ",") + `]}`
+	body := `{"uri":[` + strings.TrimSuffix(strings.Repeat(long, 75), ",") + `]}`
 	status, made := 0, 0
 	for ; made < 64; made++ {
 		status = s.do(t, http.MethodPost, "/events/tokens", body, "X-API-Key", aliceKey, "Content-Type", "application/json").status
