@@ -32,8 +32,18 @@ func withFeed(t testing.TB, opt events.Options) (bus *events.Bus, with change) {
 	}
 }
 
-// changed publishes the change of a secret, by its whole path.
+// changed publishes the change of a secret, by its whole path, and returns when it
+// was given out: who subscribes then does not hear of it.
 func changed(bus *events.Bus, path string) {
+	before := bus.Last()
+	publish(bus, path)
+	for bus.Last() == before {
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+// publish is changed without the wait.
+func publish(bus *events.Bus, path string) {
 	owner := strings.Join(strings.SplitN(path, "/", 3)[:2], "/")
 	bus.Publish(events.Event{Type: events.ResourceChanged, Path: path, Owner: owner, Subject: "x", Tool: "kv.write", Time: time.Now()})
 }

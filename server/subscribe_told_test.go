@@ -57,7 +57,7 @@ func TestGapIsToldAsChanges(t *testing.T) {
 			for start := time.Now(); !heard["kv://alice/a"] || !heard["kv://alice/b"] || !heard["kv://alice/c/"]; {
 				require.Less(t, time.Since(start), patience, "heard %v", heard)
 				for range 100 { // more than there is room for
-					changed(bus, "mcp/bob/x")
+					publish(bus, "mcp/bob/x")
 				}
 				select {
 				case uri := <-e.heard:
