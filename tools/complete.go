@@ -243,14 +243,14 @@ func (r *Runner) runFor(ctx context.Context, c *Completion, use ResourceUse, arg
 		return fault.Wrap(fault.Internal, fault.MsgInternal, err)
 	}
 	res, err := r.Run(ctx, Call{
-		Tool: r.catalog.resources[use].Name, Principal: c.Principal, Args: raw,
+		Tool: r.catalog.serving(use), Principal: c.Principal, Args: raw,
 		Transport: c.Transport, Remote: c.Remote, RequestID: c.RequestID,
 	})
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(res.JSON, out); err != nil {
-		return fault.New(fault.Internal, fault.MsgInternal)
+		return fault.Wrap(fault.Internal, fault.MsgInternal, errors.New("a tool's result is not what its schema says"))
 	}
 	return nil
 }

@@ -199,3 +199,16 @@ func (a *argument) decodeText(value jsontext.Value, input reflect.Value) error {
 	input.FieldByIndex(a.index).SetString(text)
 	return nil
 }
+
+// decode makes the tool's input.
+func (r *run) decode() (in any, err error) {
+	if r.call.makeArgs != nil {
+		args, err := r.call.makeArgs(r.call.Principal)
+		if err != nil {
+			return nil, err
+		}
+		r.call.Args = args
+	}
+	in, r.values, err = r.tool.input.decode(r.call.Args)
+	return in, err
+}

@@ -223,19 +223,6 @@ func (r *run) stages(ctx context.Context) (res Result, err error) {
 	return r.carryOut(ctx, deadline, op, in, ttl)
 }
 
-// decode makes the tool's input.
-func (r *run) decode() (in any, err error) {
-	if r.call.makeArgs != nil {
-		args, err := r.call.makeArgs(r.call.Principal)
-		if err != nil {
-			return nil, err
-		}
-		r.call.Args = args
-	}
-	in, r.values, err = r.tool.input.decode(r.call.Args)
-	return in, err
-}
-
 // carryOut does what was resolved and is on record, and makes the result: stages
 // 8 to 10.
 func (r *run) carryOut(ctx context.Context, deadline time.Time, op operation, in any, ttl time.Duration) (res Result, err error) {
